@@ -1,0 +1,52 @@
+import { z } from 'zod';
+
+/** The `apiVersion` of every document. */
+export const API_VERSION = 'keyturn.dev/v1alpha1';
+
+/** Lists in documents: more than this is a mistake or an attack. */
+export const LIST_MAX = 256;
+
+/** An id may appear in logs and pages: short, and nothing in it needs escaping anywhere. */
+export const id = z.string().regex(/^[a-z0-9-]{1,60}$/, 'expected 1 to 60 of a-z, 0-9 and -');
+export const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'expected sha256: and 64 lower-case hexadecimal digits');
+/** RFC 3339, UTC, whole seconds: one way to write it. */
+export const instant = z.string().regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'expected YYYY-MM-DDTHH:MM:SSZ');
+/** A path from the repository's root, without `.` and `..`. */
+export const filePath = z.string().regex(/^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/, 'expected a path from the repository root');
+export const file = z.strictObject({ file: filePath, digest });
+export const serial = z.int().min(0).max(1_000_000_000);
+export const text = z.string().min(1).max(4096);
+/** RFC 5280 §5.3.1, without the reasons that make no sense for us. */
+export const revocationReason = z.enum([
+  'unspecified',
+  'keyCompromise',
+  'cACompromise',
+  'affiliationChanged',
+  'superseded',
+  'cessationOfOperation',
+  'certificateHold',
+  'privilegeWithdrawn',
+  'aACompromise',
+]);
+/** A segment of a KBS path, as Trustee reads it (`ResourceDesc`). */
+export const KBS_SEGMENT = '[A-Za-z0-9_-]+[A-Za-z0-9_.-]*';
+export const kbsPath = z
+  .string()
+  .max(512)
+  .regex(new RegExp(`^${KBS_SEGMENT}/${KBS_SEGMENT}/${KBS_SEGMENT}$`), 'expected repository/type/tag');
+/** A path of others: `*` stands for one whole segment. */
+export const kbsPathPattern = z
+  .string()
+  .max(512)
+  .regex(new RegExp(`^(?:\\*|${KBS_SEGMENT})/(?:\\*|${KBS_SEGMENT})/(?:\\*|${KBS_SEGMENT})$`), 'expected repository/type/tag, * for a whole segment');
+/** A name that every storage of Trustee accepts (`is_valid_key`). */
+export const referenceValueName = z
+  .string()
+  .max(200)
+  .regex(/^[A-Za-z0-9_./-]+$/, 'expected a reference value name');
+export const referenceScalar = z.union([z.string().max(4096), z.number(), z.boolean()]);
+export const tee = z.enum(['snp', 'tdx', 'az-snp-vtpm', 'az-tdx-vtpm', 'sample']);
+
+/** The trusted execution environments that this product knows (DESIGN §2). */
+export type Tee = z.infer<typeof tee>;
+export type RevocationReason = z.infer<typeof revocationReason>;

@@ -1,0 +1,103 @@
+import { z } from 'zod';
+import { API_VERSION, digest, file, id, instant, kbsPath, LIST_MAX, referenceScalar, referenceValueName, revocationReason, serial, text } from './common.ts';
+
+const people = z.array(id).min(1).max(LIST_MAX);
+const role = z.strictObject({ threshold: z.int().min(1).max(LIST_MAX), people });
+
+/** `trust/<version>.yaml`: who may approve what. Thresholds count people. */
+export const trustSchema = z.strictObject({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Trust'),
+  version: z.int().min(1).max(1_000_000_000),
+  expires: instant,
+  people: z
+    .array(
+      z.strictObject({
+        id,
+        keys: z.array(z.string().max(4096)).max(LIST_MAX),
+        identities: z
+          .array(z.strictObject({ issuer: z.string().min(1).max(2048), subject: z.string().min(1).max(2048) }))
+          .max(LIST_MAX)
+          .optional(),
+      }),
+    )
+    .min(1)
+    .max(LIST_MAX),
+  roles: z.strictObject({
+    approvers: z
+      .array(
+        z.strictObject({
+          workloads: z
+            .array(z.union([id, z.literal('*')]))
+            .min(1)
+            .max(LIST_MAX),
+          threshold: z.int().min(1).max(LIST_MAX),
+          people,
+        }),
+      )
+      .min(1)
+      .max(LIST_MAX),
+    platformApprovers: role,
+    revokers: role,
+    recoverers: role,
+    administrators: role,
+  }),
+  trustedRoot: file.nullable().optional(),
+  history: z
+    .string()
+    .regex(/^[0-9a-f]{40}$/)
+    .nullable()
+    .optional(),
+});
+
+const subject = z.union([
+  z.strictObject({ kind: z.literal('key'), path: kbsPath }),
+  z.strictObject({ kind: z.literal('key'), keyId: text }),
+  z.strictObject({ kind: z.literal('key'), workload: id, epoch: z.int().min(1) }),
+  z.strictObject({ kind: z.literal('release'), workload: id, serial }),
+  z.strictObject({ kind: z.literal('workload'), workload: id }),
+  z.strictObject({ kind: z.literal('all') }),
+  z.strictObject({ kind: z.literal('target'), cluster: id, namespace: id, name: text }),
+  z.strictObject({ kind: z.literal('device'), chipId: text }),
+  z.strictObject({ kind: z.literal('device'), ueid: text }),
+  z.strictObject({ kind: z.literal('reference-value'), name: referenceValueName, value: referenceScalar }),
+  z.strictObject({ kind: z.literal('signer'), person: id, key: digest.optional(), since: instant.optional() }),
+]);
+
+/** `revocations/<id>.yaml`: stop trusting something, now. */
+export const revocationSchema = z.strictObject({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Revocation'),
+  id,
+  subject,
+  reason: revocationReason,
+  why: text,
+  evict: z.boolean(),
+  destroy: z.boolean(),
+  recovery: text,
+});
+
+/** `withdrawals/<id>.yaml`: take a release back while there is one to fall back to. */
+export const withdrawalSchema = z.strictObject({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Withdrawal'),
+  id,
+  workload: id,
+  release: digest,
+  why: text,
+});
+
+/** `reinstatements/<id>.yaml`: lifts a suspension. */
+export const reinstatementSchema = z.strictObject({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Reinstatement'),
+  id,
+  revocation: id,
+  justification: text,
+});
+
+export type TrustDocument = z.infer<typeof trustSchema>;
+export type RevocationDocument = z.infer<typeof revocationSchema>;
+export type RevocationSubject = z.infer<typeof subject>;
+export type WithdrawalDocument = z.infer<typeof withdrawalSchema>;
+export type ReinstatementDocument = z.infer<typeof reinstatementSchema>;

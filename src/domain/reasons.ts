@@ -1,0 +1,93 @@
+/**
+ * Every reason that Keyturn gives, wherever it gives one: faults, verdicts, waits, events, metric
+ * labels, notifications. `next` says what the engine does, `help` what a person can do. Names are
+ * public: one is added, never renamed.
+ *
+ * - `retry`: ask again, with backoff; the outside system is expected to recover.
+ * - `wait`: nothing is wrong; it takes time, or another has to act first.
+ * - `stop`: asking again will not help; a person must act. It is still looked at, slowly.
+ */
+export const reasons = {
+  // outside systems
+  Unreachable: { next: 'retry', help: 'The named system did not answer. Nothing is lost; it goes on when the system does.' },
+  ServerError: { next: 'retry', help: 'The named system answered with an error of its own. Look at its logs.' },
+  Throttled: { next: 'retry', help: 'The named system asks for fewer calls. It goes on by itself.' },
+  Conflict: { next: 'retry', help: 'Somebody else changed the object at the same moment. It is read again and tried again.' },
+  PermissionDenied: { next: 'stop', help: 'Grant what the README of that adapter lists.' },
+  Unauthenticated: { next: 'stop', help: 'The credentials were refused. Check the secret that the configuration names, and its expiry.' },
+  UnexpectedAnswer: { next: 'stop', help: 'The answer is not one that this version knows. Compare the versions in the README of that adapter.' },
+  NotFound: { next: 'stop', help: 'The named thing is not there. Create it, or correct the document that names it.' },
+  NotConfigured: { next: 'stop', help: 'A document names something that keyturn.yaml does not have. Add it there, or correct the document.' },
+  InvalidRequest: { next: 'stop', help: 'The named system refuses the request as malformed. Compare the document with the system’s own rules.' },
+  LimitExceeded: { next: 'stop', help: 'A limit was passed. The message names it; make the thing smaller, or raise the limit where it is configured.' },
+
+  // documents and trust
+  Malformed: { next: 'stop', help: 'Correct the named field of the named file; `keyturn schema` prints what is expected.' },
+  UnknownField: { next: 'stop', help: 'Remove the named field, or correct its spelling; `keyturn schema` prints the fields.' },
+  WrongPlace: { next: 'stop', help: 'The file’s name and the ids inside must agree. Rename the file, or correct the ids.' },
+  SignaturesMissing: { next: 'wait', help: 'Have more approvers sign these exact bytes: `keyturn sign FILE`, then commit the bundle beside it.' },
+  SignatureInvalid: { next: 'stop', help: 'The bundle does not verify over the file’s exact bytes. Sign the file again as it is committed.' },
+  SignerUnknown: { next: 'stop', help: 'The signing key belongs to nobody in the trust document. Sign with a key that it lists.' },
+  SignerNotEntitled: { next: 'stop', help: 'That person holds no role for this document. Have somebody sign whom the trust document names for it.' },
+  SignedTwiceByOne: { next: 'wait', help: 'Thresholds count people, not keys or bundles. Another person has to sign.' },
+  BundleUnsupported: { next: 'stop', help: 'Sign with `cosign sign-blob --new-bundle-format --bundle`, or with `keyturn sign`.' },
+  KeyUnsupported: { next: 'stop', help: 'Keys must be ECDSA on P-256 or P-384; Ed25519 is refused by the verifier in use.' },
+  TrustMissing: { next: 'stop', help: 'The repository has no trust/1.yaml with the digest that `trust.initialDigest` pins.' },
+  TrustExpired: { next: 'stop', help: 'The trust document has expired: releases are held, revocations still count. Commit the next version.' },
+  SerialReplayed: { next: 'stop', help: 'A serial is used once. Give the release the next serial and sign it again.' },
+  PreviousWrong: { next: 'stop', help: '`previous` must be the digest of the last accepted release of this workload, or null for its first.' },
+  Expired: { next: 'stop', help: 'The release was not accepted before its `expires`. Approve it again with a new serial.' },
+  DocumentChanged: { next: 'stop', help: 'A document never changes once it was seen. Put the old bytes back, and commit a new document.' },
+  FileMissing: { next: 'wait', help: 'A file that the document names by digest is not in the repository with those bytes. Commit it.' },
+  HistoryRewritten: { next: 'stop', help: 'The branch no longer descends from the last accepted commit. Restore it; a signed trust document can accept it.' },
+  SealingRetired: { next: 'stop', help: 'That ciphertext’s key has been retired. Release the weights from plaintext instead.' },
+  NothingToFallBackTo: { next: 'stop', help: 'A withdrawal needs a release left to fall back to. Approve a newer release, or revoke.' },
+  NotSupportedYet: { next: 'stop', help: 'The document asks for something that this version cannot do yet. The message names the field.' },
+  Tampered: { next: 'stop', help: 'A stored row does not carry our signature. Restore the database, and find out who wrote to it.' },
+  UnsignedRevocation: { next: 'stop', help: 'A revocation without a valid signature changes nothing. Have a revoker sign it: `keyturn sign FILE`.' },
+
+  // the run
+  Superseded: { next: 'wait', help: 'Another release is the workload’s target. This one is retired when that one serves.' },
+  Held: { next: 'wait', help: 'Nothing good is left to run. Approve a release.' },
+  Revoked: { next: 'stop', help: 'A committed revocation forbids it. Approve a successor, or a reinstatement.' },
+  Fenced: { next: 'retry', help: 'Another replica has taken the run over. Nothing to do.' },
+  TargetNotServing: { next: 'wait', help: 'Nothing old is taken away before the target serves. See what the target’s own run waits for.' },
+  DeadlinePassed: { next: 'stop', help: 'The rotation did not finish in time. Both keys stay valid; find out what it waits for, or withdraw the release.' },
+  LateWritesPossible: { next: 'wait', help: 'An earlier write to the KBS may still land. It goes on when none can: token life + leeway + bounds.' },
+  BaselineMissing: { next: 'stop', help: 'Commit a signed baseline with `takeover: true` for this KBS; without it nothing is written there.' },
+  ForeignReferenceValue: { next: 'stop', help: 'The KBS holds a value that no release and no baseline names. List it in the baseline, or remove it.' },
+  ReferenceValueMissing: { next: 'wait', help: 'The KBS does not show the reference value yet. It is sent again.' },
+  PolicyOverwritten: { next: 'retry', help: 'Somebody else installed another policy in this KBS. It is published again; find out who writes there.' },
+  PolicyNotInstalled: { next: 'retry', help: 'The KBS does not run the published policy yet. It is sent again.' },
+  ResourceUnanswered: { next: 'retry', help: 'The KBS has not acknowledged the key’s bytes. They are sent again.' },
+  KeyMissing: { next: 'retry', help: 'The key store does not list the key yet.' },
+  KeyDisabled: { next: 'stop', help: 'The key is disabled at its store, though its revision is in service. Enable it, or approve a successor.' },
+  KeyStillEnabled: { next: 'retry', help: 'The key store still decrypts with the old key. It is disabled again.' },
+  KeyRefusalProving: { next: 'wait', help: 'The key is refused; it has to be refused for `disabledProofSeconds` without a break.' },
+  TargetSharesCiphertext: { next: 'wait', help: 'The target has no ciphertext of its own: the old key stays until it does.' },
+  CiphertextMissing: { next: 'retry', help: 'The encrypted weights are not whole in every store yet.' },
+  WeightsChanged: { next: 'stop', help: 'The plaintext does not match the approved manifest. Restore it, or approve a release with its digest.' },
+  DiskFull: { next: 'retry', help: 'Make room in the named store; what was written is used again.' },
+
+  // pods
+  ImageNotBound: { next: 'stop', help: 'Init-data must carry an inline image policy that admits exactly the release’s images by digest.' },
+  PreflightFailed: { next: 'stop', help: 'The message names the setting of the workload that the release cannot be rolled with. Correct it.' },
+  FieldOwnedByOther: { next: 'stop', help: 'Another manager applies a field that the release sets. Remove it from that manager’s manifest.' },
+  TemplateOutdated: { next: 'retry', help: 'The workload’s template does not name the new key yet. It is patched.' },
+  PodsMissing: { next: 'wait', help: 'Fewer pods run than `minimumAttested`. See the workload’s own events.' },
+  PodsNotMoved: { next: 'wait', help: 'Pods still run the old template. See the workload’s roll-out.' },
+  PodNotReady: { next: 'wait', help: 'The named pod does not serve yet. See its events and its start-up log.' },
+  PodNotAttested: { next: 'wait', help: 'The named pod has not fetched the new key with a good attestation. See the proxy’s last decision for its address.' },
+  AttestationInvalid: { next: 'stop', help: 'The attestation result does not verify. Compare `attestationSigners` with the attestation service’s signer.' },
+  MeasurementMismatch: { next: 'stop', help: 'The guest is not the approved one. Correct the guest, or approve its measurement in a release.' },
+  Soaking: { next: 'wait', help: 'The pods serve; they are looked at again when `soakSeconds` is over.' },
+  KeepingPrevious: { next: 'wait', help: 'The previous release is kept for `keepPreviousSeconds`, so that a withdrawal falls back at once.' },
+  OldRevisionInUse: { next: 'wait', help: 'A pod still has the old revision’s spec. It is retired when none has.' },
+  OldKeyFetched: { next: 'wait', help: 'Somebody still fetches the old key. The message names the address; move it to the new release.' },
+  OldPathServed: { next: 'retry', help: 'The old path is not refused everywhere yet.' },
+  ProxyNotCaughtUp: { next: 'wait', help: 'A proxy has not acknowledged the refusal yet. It refuses everything once its `denyListStaleSeconds` are over.' },
+  DeleteUnanswered: { next: 'retry', help: 'The KBS has not acknowledged the deletion. It is sent again.' },
+} as const satisfies Record<string, { next: 'retry' | 'wait' | 'stop'; help: string }>;
+
+/** One of the names above. */
+export type Reason = keyof typeof reasons;
