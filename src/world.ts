@@ -16,6 +16,7 @@ import type { Run } from './domain/run.ts';
 import type { Instant } from './instant.ts';
 import type { Secret } from './secret.ts';
 
+/** Everything outside, by port: what a step may touch. A command opens the adapters and puts them in this record. */
 export interface World {
   /** In every name and tag that we create. */
   readonly installation: string;

@@ -34,6 +34,10 @@ export interface Effect<S = Known> {
   readonly observe: (look: Look<S>) => Promise<Seen | NotYet>;
   /** Brings the effect about, or starts to. A key or ciphertext is named after its sealing's rotation, all else after look.run.id. */
   readonly act: (look: Look<S>) => Promise<void>;
+  /** Looked at again on every later look of a run whose subject is the target: where it is gone, the run is reopened. */
+  readonly undoneReopens?: true;
+  /** From its receipt the release's `deadlineSeconds` run. */
+  readonly startsDeadline?: true;
 }
 
 /** One statement of ours. The engine commits it with its receipt and the state it moves to in one transaction, or not at all. */
@@ -84,6 +88,7 @@ export interface Gate<S = Known> {
   readonly ask: (look: Look<S>) => Promise<Verdict>;
 }
 
+/** A gate's answer, as fresh as the act that it allows: asked again on every look, never replayed. */
 export type Verdict =
   | { readonly kind: 'yes'; readonly evidence: Json; readonly goodUntil: Instant | null }
   | { readonly kind: 'no'; readonly reason: Reason; readonly about: string; readonly lookAt: Instant | null };

@@ -9,3 +9,8 @@ export function canonicalJson(value: Json): string {
   if (text === undefined) throw new TypeError('not a JSON value');
   return text;
 }
+
+/** A parsed document as JSON: members that are `undefined` fall away. */
+export function jsonOf(value: object): Json {
+  return JSON.parse(JSON.stringify(value)) as Json;
+}

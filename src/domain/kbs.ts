@@ -1,6 +1,6 @@
 import type { Digest } from '../digest.ts';
 import type { Instant } from '../instant.ts';
-import type { Tee } from './documents/common.ts';
+import type { Tee } from './documents/fields.ts';
 import type { ForeignGrant } from './documents/release.ts';
 import type { Json } from './json.ts';
 import type { KeyPath } from './paths.ts';

@@ -4,11 +4,32 @@ import type { Known } from './release.ts';
 /** A path in a KBS, `repository/type/tag`, each segment as Trustee reads it. */
 export type KeyPath = string;
 
+/** What a path is made of. */
+export interface PathParts {
+  /** The revision's own rotation. */
+  readonly rotation: string;
+  readonly pathNumber: number;
+  readonly workload: string;
+  readonly serial: number;
+  readonly epoch: number;
+}
+
 /** The path where guests fetch a revision's key: immutable, never overwritten or reused, one revision's own (DESIGN §8, naming). */
+export function keyPathFrom(repository: string, parts: PathParts): KeyPath {
+  const suffix = hexOf(digestOf(parts.rotation)).slice(0, 8);
+  return `${repository}/${parts.workload}/s${parts.serial}-v${parts.epoch}-${parts.pathNumber}-${suffix}`;
+}
+
+/** The same, of a revision. */
 export function keyPath(repository: string, known: Pick<Known, 'rotation' | 'pathNumber' | 'release' | 'sealing'>): KeyPath {
-  const { workload, serial } = known.release;
-  const suffix = hexOf(digestOf(known.rotation)).slice(0, 8);
-  return `${repository}/${workload}/s${serial}-v${known.sealing.epoch}-${known.pathNumber}-${suffix}`;
+  const { rotation, pathNumber, release, sealing } = known;
+  return keyPathFrom(repository, { rotation, pathNumber, workload: release.workload, serial: release.serial, epoch: sealing.epoch });
+}
+
+/** What one of our paths tells of itself; null where it is not written as one of ours. */
+export function parseKeyPath(path: KeyPath): { readonly workload: string; readonly serial: number; readonly epoch: number } | null {
+  const [, workload, serial, epoch] = /^[^/]+\/([a-z0-9-]{1,60})\/s(\d{1,10})-v(\d{1,10})-\d+-[0-9a-f]{8}$/.exec(path) ?? [];
+  return workload === undefined ? null : { workload, serial: Number(serial), epoch: Number(epoch) };
 }
 
 /** Where the sealed files of a sealing lie under a store: `<workload>/<the sealing's rotation id>`. */

@@ -15,9 +15,11 @@ $$;
 
 -- What Git held: bytes by digest at a path, and what became of them.
 create table documents (
+  seen bigint generated always as identity,   -- the order in which bytes were first seen
   path text not null,
   digest text not null,
-  kind text not null,                         -- Release, Revocation, …; File for what a document names by digest
+  kind text not null,                         -- Release, Revocation, …; File for what a document names by digest; Unknown for what does not belong
+                                              -- at its path, so that the same bytes at a wrong path are never taken for the document
   bytes bytea not null,
   commit_id text not null,                    -- where it was first seen
   first_seen_at timestamptz(3) not null default instant(),
@@ -30,6 +32,8 @@ create table documents (
   approved_by text[] not null default '{}',
   workload text,
   serial integer,
+  kbs text[],                                 -- a release's
+  subject jsonb,                              -- a revocation's
   primary key (path, digest)
 );
 create index on documents (digest);
@@ -57,6 +61,7 @@ create table branches (
 
 create table brokers (
   name text primary key,
+  repository text not null,                   -- first segment of our paths there
   generation bigint not null default 0,
   names_sent text[] not null default '{}',
   baseline text                               -- digest of the accepted baseline in force
@@ -81,6 +86,7 @@ create table revisions (
   path_number integer not null default 0,
   state text not null default 'accepted' check (state in ('accepted', 'live', 'published', 'serving', 'closing', 'retired')),
   went_live boolean not null default false,
+  kbs text[] not null,                        -- where its release's targets fetch
   withdrawn_by text,
   revoked_by text,
   accepted_at timestamptz(3) not null default instant(),

@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { API_VERSION, digest, file, filePath, id, instant, kbsPath, LIST_MAX, referenceScalar, referenceValueName, serial, tee } from './common.ts';
+import { API_VERSION, digest, file, id, instant, kbsPath, kbsPathPattern, LIST_MAX, referenceScalar, referenceValueName, serial, tee } from './fields.ts';
 
+/** Where the weights come from, and how they are sealed. */
 const artifact = z.strictObject({
   source: z.enum(['plaintext', 'reencrypt', 'keep', 'provided', 'running']),
   from: serial.nullable(),
@@ -12,6 +13,7 @@ const artifact = z.strictObject({
   format: z.string().min(1).max(60),
 });
 
+/** A confidential machine that may have the key. */
 const guest = z.strictObject({
   tee,
   platform: id.optional(),
@@ -22,6 +24,7 @@ const guest = z.strictObject({
   kbsResources: z.array(kbsPath).max(LIST_MAX),
 });
 
+/** A workload object in a cluster, and the fields to set in it. */
 const target = z.strictObject({
   cluster: id,
   namespace: z.string().regex(/^[a-z0-9-]{1,63}$/),
@@ -81,8 +84,9 @@ export const platformSchema = z.strictObject({
   referenceValues: z.record(referenceValueName, z.array(referenceScalar).min(1).max(LIST_MAX)),
 });
 
+/** What another team's guest must be to fetch paths outside our repository. */
 const foreignGrant = z.strictObject({
-  paths: z.array(z.string()).min(1).max(LIST_MAX),
+  paths: z.array(kbsPathPattern).min(1).max(LIST_MAX),
   tee: z.union([tee, z.literal('any')]),
   status: z.enum(['affirming', 'any']),
   initData: z.array(z.string().min(1).max(512)).max(LIST_MAX),
@@ -97,13 +101,19 @@ export const baselineSchema = z.strictObject({
   version: z.int().min(1).max(1_000_000_000),
   takeover: z.boolean(),
   referenceValues: z.record(referenceValueName, z.union([referenceScalar, z.array(referenceScalar).min(1).max(LIST_MAX)])),
-  attestationPolicies: z.record(z.enum(['default_cpu', 'default_gpu']), z.strictObject({ file: filePath, digest })).optional(),
+  attestationPolicies: z.partialRecord(z.enum(['default_cpu', 'default_gpu']), file).optional(),
   grants: z.array(foreignGrant).max(LIST_MAX),
 });
 
+/** A release as written: nobody has checked its signatures yet. */
 export type ReleaseDocument = z.infer<typeof releaseSchema>;
+/** One entry of a release's `guests`. */
 export type GuestDocument = z.infer<typeof guest>;
+/** One entry of a release's `targets`. */
 export type TargetDocument = z.infer<typeof target>;
+/** A platform as written. */
 export type PlatformDocument = z.infer<typeof platformSchema>;
+/** A baseline as written. */
 export type BaselineDocument = z.infer<typeof baselineSchema>;
+/** One entry of a baseline's `grants`. */
 export type ForeignGrant = z.infer<typeof foreignGrant>;

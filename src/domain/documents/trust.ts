@@ -1,7 +1,9 @@
 import { z } from 'zod';
-import { API_VERSION, digest, file, id, instant, kbsPath, LIST_MAX, referenceScalar, referenceValueName, revocationReason, serial, text } from './common.ts';
+import { API_VERSION, digest, file, id, instant, kbsPath, LIST_MAX, referenceScalar, referenceValueName, revocationReason, serial, text } from './fields.ts';
 
+/** Who holds a role: ids of `people`. */
 const people = z.array(id).min(1).max(LIST_MAX);
+/** How many of whom. */
 const role = z.strictObject({ threshold: z.int().min(1).max(LIST_MAX), people });
 
 /** `trust/<version>.yaml`: who may approve what. Thresholds count people. */
@@ -45,11 +47,12 @@ export const trustSchema = z.strictObject({
   trustedRoot: file.nullable().optional(),
   history: z
     .string()
-    .regex(/^[0-9a-f]{40}$/)
+    .regex(/^[0-9a-f]{40}$/, 'expected a commit: 40 lower-case hexadecimal digits')
     .nullable()
     .optional(),
 });
 
+/** What is no longer trusted. */
 const subject = z.union([
   z.strictObject({ kind: z.literal('key'), path: kbsPath }),
   z.strictObject({ kind: z.literal('key'), keyId: text }),
@@ -57,7 +60,7 @@ const subject = z.union([
   z.strictObject({ kind: z.literal('release'), workload: id, serial }),
   z.strictObject({ kind: z.literal('workload'), workload: id }),
   z.strictObject({ kind: z.literal('all') }),
-  z.strictObject({ kind: z.literal('target'), cluster: id, namespace: id, name: text }),
+  z.strictObject({ kind: z.literal('target'), cluster: id, namespace: z.string().regex(/^[a-z0-9-]{1,63}$/), name: text }),
   z.strictObject({ kind: z.literal('device'), chipId: text }),
   z.strictObject({ kind: z.literal('device'), ueid: text }),
   z.strictObject({ kind: z.literal('reference-value'), name: referenceValueName, value: referenceScalar }),
@@ -96,8 +99,13 @@ export const reinstatementSchema = z.strictObject({
   justification: text,
 });
 
+/** A trust document as written. */
 export type TrustDocument = z.infer<typeof trustSchema>;
+/** A revocation as written. */
 export type RevocationDocument = z.infer<typeof revocationSchema>;
+/** A revocation's `subject`. */
 export type RevocationSubject = z.infer<typeof subject>;
+/** A withdrawal as written. */
 export type WithdrawalDocument = z.infer<typeof withdrawalSchema>;
+/** A reinstatement as written. */
 export type ReinstatementDocument = z.infer<typeof reinstatementSchema>;

@@ -1,0 +1,33 @@
+import { z } from 'zod';
+
+/** The same place as guests name it, without a slash at its end. `${artifact}` is made from it. */
+const guestAddress = z
+  .string()
+  .max(1024)
+  .regex(/^[a-z][a-z0-9+.-]*:\/\/\S*[^\s/]$/, 'expected an address such as file:///models or s3://bucket, without a slash at its end');
+
+/** A folder of a file system that this process can write to. */
+const file = z.strictObject({
+  kind: z.literal('file'),
+  /** Absolute. It must exist: a mount that is missing is a fault, not a new folder on another disk. */
+  path: z
+    .string()
+    .max(4096)
+    .regex(/^\/(?:[^/\0]+\/)*[^/\0]+$/, 'expected an absolute path, without a slash at its end'),
+  guestAddress,
+});
+
+/** An S3 bucket. Understood here, and refused as `NotSupportedYet` when the stores are opened. */
+const s3 = z.strictObject({
+  kind: z.literal('s3'),
+  bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'expected the name of an S3 bucket'),
+  region: z.string().regex(/^[a-z0-9-]{1,60}$/, 'expected an AWS region'),
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  guestAddress,
+});
+
+/** One entry of `artifactStores`: where ciphertext is kept. */
+export const artifactStoreSchema = z.discriminatedUnion('kind', [file, s3]);
+
+/** A checked entry of `artifactStores`. */
+export type StoreConfig = z.infer<typeof artifactStoreSchema>;

@@ -1,0 +1,164 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { Command } from 'commander';
+import pg from 'pg';
+import { type Config, configWarnings, loadConfig } from '#src/config.ts';
+import { type Intake, takeIn } from '#src/engine/intake.ts';
+import { startLoop } from '#src/engine/loop.ts';
+import type { Engine } from '#src/engine/run.ts';
+import { openWake, type Wake } from '#src/engine/wake.ts';
+import { openLog } from '#src/log.ts';
+import { openMetrics } from '#src/metrics.ts';
+import { ensureBrokers } from '#state/brokers.ts';
+import { heldWorkloads } from '#state/document-holds.ts';
+import { eventsAfter, lastEvent, type StoredEvent } from '#state/events.ts';
+import { checkHeads } from '#state/receipts.ts';
+import { type Arriving, refusalOf } from '#state/want.ts';
+import { workflows } from '#workflows/index.ts';
+import { configOption } from './database.ts';
+import { openListeners } from './listeners.ts';
+import { type OpenedDatabase, type OpenedWorld, openConfigured, openWorld, prepare } from './open.ts';
+import { refuseUnsupported } from './unsupported.ts';
+
+interface ServeOptions {
+  readonly config: string;
+  readonly json?: true;
+  readonly eventsAfter?: string;
+}
+
+/** Runs side by side: each holds one database session for moments only, so a few per session of the pool are enough. */
+const CONCURRENCY = 6;
+/** In production a resync is a safety net; in the lab a story waits for it. Seconds. */
+const RESYNC_SECONDS = { production: 30, lab: 3 } as const;
+/** Events told at a time. */
+const EVENTS_PAGE = 500;
+
+/** Runs the controller until it is told to end (SIGTERM, SIGINT) or a bug is found. */
+export async function serve(options: ServeOptions): Promise<void> {
+  const config = await loadConfig(options.config, process.env);
+  refuseUnsupported(options.config, config);
+  const log = openLog('info');
+  for (const warning of configWarnings(config)) log.warn({ config: options.config }, warning);
+  const database = await openConfigured(config, (error) => log.warn({ error: error.message }, 'a database session broke'));
+  await prepare(database.pool, config);
+  const opened = await openWorld(config, database.pool);
+  await checkHeads(database.pool, opened.world.signer);
+  await ensureBrokers(
+    database.pool,
+    Object.entries(config.kbs).map(([name, { repository }]) => ({ name, repository })),
+  );
+  const wake = await openWake({ pool: database.pool, url: database.url, onError: (error) => log.warn({ error: error.message }, 'pg-boss') });
+  const engine = engineOf(config, database, opened, wake, log);
+  const misfit = misfitOf(config, opened);
+  const intake: Intake = { ...opened.verifying, pool: database.pool, git: opened.git, enlist: wake.enlist, misfit, log };
+  const metrics = openMetrics();
+  const ended = Promise.withResolvers<number>();
+  const onBug = (thrown: unknown): void => {
+    log.error({ error: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) }, 'a bug: the process ends, and is safe to start again');
+    ended.resolve(1);
+  };
+  const loop = await startLoop({
+    engine,
+    wake,
+    takeIn: async () => void (await takeIn(intake)),
+    pollSeconds: config.repository.pollSeconds,
+    concurrency: CONCURRENCY,
+    resyncSeconds: RESYNC_SECONDS[config.mode],
+    metrics,
+    onBug,
+  });
+  const watching = opened.clusters.map((cluster) => cluster.watch(loop.podsMoved));
+  const listeners = await openListeners({ config, onHint: loop.hint, log, metrics, pool: database.pool });
+  const told = options.json === true ? await tellEvents(database, options.eventsAfter === undefined ? null : Number(options.eventsAfter)) : null;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.resolve(0));
+  log.info({ installation: config.installation, mode: config.mode, webhook: listeners.webhookUrl }, 'serving');
+  process.exitCode = await ended.promise;
+  await Promise.all(watching.map((watch) => watch.close()));
+  await listeners.close();
+  await loop.stop();
+  await told?.();
+  await opened.close();
+  await database.pool.end();
+}
+
+function engineOf(config: Config, { pool }: OpenedDatabase, opened: OpenedWorld, wake: Wake, log: Engine['log']): Engine {
+  const { world, ledger, loaders } = opened;
+  const owner = `${hostname()}-${randomBytes(4).toString('hex')}`;
+  log.info({ owner, installation: config.installation }, 'this replica');
+  return { pool, world, ledger, loaders, workflows, enlist: wake.enlist, log, owner, held: () => heldWorkloads(pool) };
+}
+
+/** What a document names that the configuration does not have; then what its KBS could not be told with it. */
+function misfitOf(config: Config, { loaders }: OpenedWorld): Intake['misfit'] {
+  return async (tx, arriving) => {
+    const missing = missingFrom(config, arriving);
+    if (missing !== null) return { reason: 'NotConfigured', about: missing };
+    return refusalOf({ installation: config.installation, loaders }, tx, arriving);
+  };
+}
+
+function missingFrom(config: Config, arriving: Arriving): string | null {
+  const names = (section: string, asked: readonly string[], there: object): string[] =>
+    asked.filter((name) => !Object.hasOwn(there, name)).map((name) => `${section}.${name}`);
+  if (arriving.kind === 'baseline') return names('kbs', [arriving.baseline.kbs], config.kbs)[0] ?? null;
+  if (arriving.kind === 'platform') return null;
+  const { targets, artifact, key } = arriving.release;
+  const missing = [
+    ...targets.flatMap((target) => [...names('clusters', [target.cluster], config.clusters), ...names('kbs', [target.kbs], config.kbs)]),
+    ...names('artifactStores', artifact.stores, config.artifactStores),
+    ...names('keyStores', [key.store], config.keyStores),
+  ];
+  return missing[0] === undefined ? null : `${missing[0]} is not in keyturn.yaml`;
+}
+
+/** Writes every event to standard output as it is committed: one JSON object a line. Returns what ends it, after the last one. */
+async function tellEvents({ pool, url }: OpenedDatabase, after: number | null): Promise<() => Promise<void>> {
+  let last = after ?? (await lastEvent(pool));
+  let telling: Promise<void> = Promise.resolve();
+  const tell = async (): Promise<void> => {
+    for (;;) {
+      const events = await eventsAfter(pool, last, EVENTS_PAGE);
+      for (const event of events) process.stdout.write(`${JSON.stringify(lineOf(event))}\n`);
+      last = events.at(-1)?.id ?? last;
+      if (events.length < EVENTS_PAGE) return;
+    }
+  };
+  const turn = (): void => {
+    telling = telling.then(tell).catch(() => undefined);
+  };
+  const listener = await listen(url, turn);
+  const timer = setInterval(turn, 500).unref();
+  turn();
+  return async () => {
+    clearInterval(timer);
+    turn();
+    await telling;
+    await listener.end().catch(() => undefined);
+  };
+}
+
+function lineOf({ id, at, event, run, workload, body }: StoredEvent): Readonly<Record<string, unknown>> {
+  // Last: a document's body may have members of these names.
+  return { ...body, ...(run === null ? {} : { run }), ...(workload === null ? {} : { workload }), event, at, number: id };
+}
+
+/** A hint only: where the session breaks, the timer still tells. */
+async function listen(url: string, onNotify: () => void): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, application_name: 'keyturn-events', keepAlive: true });
+  client.on('error', () => undefined);
+  client.on('notification', onNotify);
+  await client.connect();
+  await client.query('listen keyturn_event');
+  return client;
+}
+
+/** Adds `keyturn serve`. */
+export function register(program: Command): void {
+  program
+    .command('serve')
+    .description('run the controller: watch the repository, carry every rotation, keep every KBS as it should be')
+    .addOption(configOption())
+    .option('--json', 'print events, one JSON object a line')
+    .option('--events-after <id>', 'with --json: first tell what came after this event; otherwise from now on')
+    .action(serve);
+}

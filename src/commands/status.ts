@@ -1,0 +1,114 @@
+import type { Command } from 'commander';
+import { loadConfig } from '#src/config.ts';
+import { checkInstallation } from '#state/migrate.ts';
+import { type BrokerStatus, type RevisionStatus, type RunStatus, readStatus, type Status } from '#state/status.ts';
+import { configOption, openDatabaseOf, print } from './database.ts';
+
+interface Options {
+  readonly config: string;
+  readonly json?: true;
+}
+
+async function status({ config: file, json }: Options): Promise<void> {
+  const config = await loadConfig(file, process.env);
+  const pool = await openDatabaseOf(config);
+  await checkInstallation(pool, { name: config.installation, mode: config.mode });
+  const read = await readStatus(pool);
+  await pool.end();
+  print(json === true ? JSON.stringify(read) : tell(read).join('\n'));
+}
+
+/** The states in their order, as a ladder: the one that it is in stands in brackets. */
+const LADDER = ['accepted', 'live', 'published', 'serving', 'closing', 'retired'] as const;
+
+/** The same as `--json` says, for people; what is well is told in a line, what waits with what to do. */
+export function tell(read: Status): readonly string[] {
+  const { installation, at, receipts } = read;
+  const lab = installation?.mode === 'lab' ? 'LAB ' : '';
+  const signed = receipts.signedAt === null ? 'none signed' : `${receipts.signed} signed at ${receipts.signedAt}`;
+  return [
+    `${lab}${installation?.name ?? 'no installation'} at ${at}; ${receipts.written} receipts, ${signed}`,
+    ...read.branches.flatMap(({ name, commit, rewrittenTo }) => [
+      `branch ${name} at ${commit.slice(0, 12)}${rewrittenTo === null ? '' : `; REWRITTEN to ${rewrittenTo.slice(0, 12)}: releases are held`}`,
+    ]),
+    ...section(
+      'WORKLOADS',
+      read.workloads.flatMap((workload) => [
+        [
+          workload.name,
+          workload.target === null ? 'held: no target' : `target ${workload.target}`,
+          workload.held === null ? '' : `held: ${workload.held.reason}: ${workload.held.about}`,
+        ],
+        ...workload.revisions.map((revision) => [`  s${revision.serial}-v${revision.epoch}`, ladderOf(revision), revision.rotation]),
+      ]),
+    ),
+    ...section('RUNS', read.runs.flatMap(runRows)),
+    ...section(
+      'DOCUMENTS',
+      read.documents.flatMap(({ path, verdict, reason, about, help }) => [
+        [path, verdict, [reason, about].filter((text) => text !== null).join(': ')],
+        ...(help === null ? [] : [['', '', help]]),
+      ]),
+    ),
+    ...section('BROKERS', read.brokers.map(brokerRow)),
+  ];
+}
+
+function ladderOf({ state, withdrawn, revoked }: RevisionStatus): string {
+  const facts = [withdrawn ? 'WITHDRAWN' : '', revoked ? 'REVOKED' : ''].filter((fact) => fact !== '');
+  return [...LADDER.map((rung) => (rung === state ? `[${rung}]` : rung)), ...facts].join(' ');
+}
+
+function runRows({ id, workflow, workload, serial, step, waitingFor, about, since, nextRetryAt, help, deadline }: RunStatus): readonly (readonly string[])[] {
+  const subject = serial === null ? workload : `${workload}/${serial}`;
+  const waits = waitingFor === null ? '' : `${waitingFor}: ${about ?? ''}`;
+  const when = [since === null ? '' : `since ${since}`, nextRetryAt === null ? '' : `again at ${nextRetryAt}`, deadline === null ? '' : `deadline ${deadline}`];
+  return [
+    [id, `${workflow} ${subject}`, step ?? '', waits],
+    ...(waitingFor === null
+      ? []
+      : [
+          ['', '', '', when.filter((text) => text !== '').join(', ')],
+          ['', '', '', help ?? ''],
+        ]),
+  ];
+}
+
+function brokerRow({ name, generation, baseline, denied, proxies }: BrokerStatus): readonly string[] {
+  const alive = proxies.filter(({ silent }) => !silent);
+  const behind = alive.filter(({ caughtUp }) => !caughtUp).length;
+  return [
+    name,
+    `generation ${generation}`,
+    `${denied} denied`,
+    `${alive.length} proxies${behind === 0 ? '' : `, ${behind} behind`}`,
+    baseline === null ? 'no baseline: nothing is written' : '',
+  ];
+}
+
+/** A heading and aligned columns; nothing where there are no rows. */
+function section(heading: string, rows: readonly (readonly string[])[]): readonly string[] {
+  if (rows.length === 0) return [];
+  const columns = Math.max(...rows.map((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return [
+    '',
+    heading,
+    ...rows.map((row) =>
+      row
+        .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+        .join('  ')
+        .trimEnd(),
+    ),
+  ];
+}
+
+/** Adds `keyturn status`. */
+export function register(program: Command): void {
+  program
+    .command('status')
+    .description('tell where every workload, rotation and document stands, what it waits for and what to do; reads rows, asks no other system')
+    .addOption(configOption())
+    .option('--json', 'print one JSON object')
+    .action(status);
+}

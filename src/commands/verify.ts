@@ -1,0 +1,55 @@
+import { createReadStream } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { type Verified, verifyExport } from '#src/domain/verify-export.ts';
+import { Fault } from '#src/errors.ts';
+import { print } from './database.ts';
+
+interface Options {
+  readonly publicKey: string;
+  readonly head?: string;
+  readonly json?: true;
+}
+
+/** A key in PEM or a head: neither has more. Bytes. */
+const SMALL_MAX_BYTES = 64 * 1024;
+const EXIT_NO = 3;
+
+async function verify(file: string, { publicKey, head, json }: Options): Promise<void> {
+  const key = await readSmall(publicKey);
+  const expected = head === undefined ? null : await readSmall(head);
+  const bytes = file === '-' ? process.stdin : createReadStream(await existing(file));
+  const verified = await verifyExport(bytes, key, expected);
+  print(json === true ? JSON.stringify(verified) : told(file, verified));
+  if (verified.kind === 'broken') process.exitCode = EXIT_NO;
+}
+
+function told(file: string, verified: Verified): string {
+  if (verified.kind === 'broken') return `${file}: line ${verified.line}${verified.receipt === null ? '' : `, receipt ${verified.receipt}`}: ${verified.what}`;
+  const { installation, treeSize, rootHash, at } = verified.last.head;
+  return `${file}: ${verified.receipts} receipts and ${verified.heads} heads verify; the last head covers ${treeSize} of ${installation} at ${at}, root ${rootHash}`;
+}
+
+async function existing(file: string): Promise<string> {
+  const found = await stat(file).catch(() => null);
+  if (found === null || found.isDirectory()) throw new Fault('NotFound', `${file}: no such file`);
+  return file;
+}
+
+async function readSmall(file: string): Promise<string> {
+  const { size } = await stat(await existing(file));
+  if (size > SMALL_MAX_BYTES) throw new Fault('LimitExceeded', `${file}: ${size} bytes, expected at most ${SMALL_MAX_BYTES}`);
+  return readFile(file, 'utf8');
+}
+
+/** Adds `keyturn verify`. */
+export function register(program: Command): void {
+  program
+    .command('verify')
+    .description('verify an export of receipts with nothing but the public key; exits 3, naming line and receipt, where it does not verify')
+    .argument('<export>', 'the file that `keyturn receipts export` wrote; - for standard input')
+    .requiredOption('--public-key <file>', 'PEM of the key that signs the heads')
+    .option('--head <file>', 'a head kept from an earlier export: the log must have gone through it')
+    .option('--json', 'print one JSON object')
+    .action(verify);
+}

@@ -1,0 +1,195 @@
+/**
+ * What one KBS should hold, whole, over all workloads: a pure function of the revisions that are
+ * wanted, the accepted baseline and the accepted platforms (DESIGN §8).
+ */
+import { Fault } from '../errors.ts';
+import type { Tee } from './documents/fields.ts';
+import type { BaselineDocument, ForeignGrant, PlatformDocument, ReleaseDocument, TargetDocument } from './documents/release.ts';
+import { initDataClaim } from './init-data.ts';
+import { canonicalJson, type Json } from './json.ts';
+import type { Grant, Want } from './kbs.ts';
+import { type KeyPath, keyPath } from './paths.ts';
+import type { Reason } from './reasons.ts';
+import type { Known } from './release.ts';
+
+/** The name whose value tells whether a KBS was wiped or restored. Nobody else may use it. */
+export const GENERATION_NAME = 'keyturn.generation';
+/** First segment of the paths that the prober asks for: nothing is stored there and nothing is granted there. */
+const PROBE_REPOSITORY = 'keyturn';
+
+/** Which reference value stands for which claim of `cpu0`'s annotated evidence. A grant is written on nothing else. */
+const CLAIMS: Readonly<Record<Tee, Readonly<Record<string, string>>>> = {
+  snp: { snp_launch_measurement: 'snp.measurement' },
+  tdx: { mr_td: 'tdx.quote.body.mr_td', rtmr_1: 'tdx.quote.body.rtmr_1', rtmr_2: 'tdx.quote.body.rtmr_2' },
+  sample: { svn: 'sample.svn' },
+  'az-snp-vtpm': {},
+  'az-tdx-vtpm': {},
+};
+
+/** Why something cannot be wanted, for whoever accepts documents. */
+export interface Refusal {
+  readonly reason: Reason;
+  readonly about: string;
+}
+
+/** All that a Want is made of. */
+export interface WantParts {
+  readonly installation: string;
+  readonly kbs: string;
+  /** First segment of every path that we write there. */
+  readonly repository: string;
+  readonly generation: number;
+  /** Those in state live, published, serving or closing that are not revoked, of every workload. */
+  readonly revisions: readonly Known[];
+  readonly baseline: BaselineDocument | null;
+  /** Accepted platforms; those count that a guest of these revisions names. */
+  readonly platforms: readonly PlatformDocument[];
+  /** Every reference value name ever sent to this KBS. */
+  readonly namesSent: readonly string[];
+}
+
+/**
+ * What the KBS should hold. The same parts in any order give the same Want, member for member. Throws
+ * Fault('NotSupportedYet') for a guest without a claim, Fault('Malformed') where one reference value is
+ * a list here and a scalar there, or two scalars: `wantRefusal` asks the same before acceptance.
+ */
+export function wantOf(parts: WantParts): Want {
+  const grants = new Map<string, Grant>();
+  for (const known of parts.revisions) {
+    for (const target of targetsOn(known, parts.kbs)) {
+      const grant = grantOf(known, target, parts.repository);
+      grants.set(canonicalJson(grant as unknown as Json), grant);
+    }
+  }
+  return {
+    kbs: parts.kbs,
+    installation: parts.installation,
+    generation: parts.generation,
+    grants: inOrder(grants),
+    foreign: foreignOf(parts),
+    referenceValues: referenceValuesOf(parts),
+  };
+}
+
+/** What `wantOf` would throw for these parts, and what it would leave out of a baseline: asked before a document is accepted. null: nothing. */
+export function wantRefusal(parts: WantParts): Refusal | null {
+  const refused = parts.baseline?.grants.flatMap((grant) => grant.paths).find((pattern) => !isForeign(pattern, parts.repository));
+  if (refused !== undefined) return { reason: 'Malformed', about: `${refused}: a baseline may not grant ${parts.repository}/ or ${PROBE_REPOSITORY}/` };
+  try {
+    wantOf(parts);
+    return null;
+  } catch (thrown) {
+    if (thrown instanceof Fault) return { reason: thrown.reason, about: thrown.message };
+    throw thrown;
+  }
+}
+
+/**
+ * What a target's guest must be to fetch this revision's key, and the release's further paths. Throws
+ * Fault('NotSupportedYet') for a guest without a claim of the table, Fault('Malformed') for `kbsResources`
+ * inside our own repository (they would hand out another workload's key) or under `keyturn/`.
+ */
+export function grantOf(known: Pick<Known, 'rotation' | 'pathNumber' | 'release' | 'sealing'>, target: TargetDocument, repository: string): Grant {
+  const { workload, serial, guests, initData } = known.release;
+  const guest = guests[target.guest];
+  const toml = initData[target.guest];
+  const about = `release ${workload}/${serial}, guest ${target.guest}`;
+  if (guest === undefined || toml === undefined) throw new Fault('FileMissing', `${about}: its init-data is not there`);
+  const own = guest.kbsResources.find((path) => !isForeign(path, repository));
+  if (own !== undefined) throw new Fault('Malformed', `${about}: kbsResources may not name ${own}`);
+  const claims = claimsOf(guest.tee, guest.referenceValues);
+  if (Object.keys(claims).length === 0) throw new Fault('NotSupportedYet', `${about}: no reference value of tee ${guest.tee} that a grant can be written on`);
+  return {
+    paths: [keyPath(repository, known), ...sortedSet(guest.kbsResources)],
+    tee: guest.tee,
+    initData: initDataClaim(toml, guest.tee),
+    devices: { gpu: guest.devices.gpu, switch: guest.devices.switch },
+    claims,
+  };
+}
+
+function claimsOf(tee: Tee, values: Readonly<Record<string, readonly Json[]>>): Readonly<Record<string, readonly Json[]>> {
+  const claims: Record<string, readonly Json[]> = {};
+  for (const [name, path] of Object.entries(CLAIMS[tee])) {
+    const good = values[name];
+    if (good !== undefined && good.length > 0) claims[path] = union(good);
+  }
+  return claims;
+}
+
+/** A baseline speaks for others' paths alone: a pattern that could match ours or the prober's is left out, whatever accepted it. */
+function foreignOf({ baseline, repository }: WantParts): readonly ForeignGrant[] {
+  const foreign = new Map<string, ForeignGrant>();
+  for (const grant of baseline?.grants ?? []) {
+    const paths = sortedSet(grant.paths.filter((pattern) => isForeign(pattern, repository)));
+    if (paths.length > 0) foreign.set(canonicalJson({ ...grant, paths }), { ...grant, paths });
+  }
+  return inOrder(foreign);
+}
+
+function isForeign(pattern: KeyPath, repository: string): boolean {
+  const first = pattern.split('/')[0] ?? '';
+  return first !== '*' && first !== repository && first !== PROBE_REPOSITORY;
+}
+
+/** Where a reference value comes from, for messages. */
+interface Source {
+  readonly from: string;
+  readonly values: Readonly<Record<string, Json>>;
+}
+
+/** The union over all: a list is merged, a scalar (for names that the verifier compares with `==`) stands alone. What is no longer wanted is `[]`. */
+function referenceValuesOf(parts: WantParts): Readonly<Record<string, Json>> {
+  const merged = new Map<string, { readonly from: string; readonly value: Json }>();
+  for (const { from, values } of sourcesOf(parts)) {
+    for (const [name, value] of Object.entries(values)) {
+      const before = merged.get(name);
+      merged.set(
+        name,
+        before === undefined ? { from, value: Array.isArray(value) ? union(value) : value } : { from, value: joined(name, before, from, value) },
+      );
+    }
+  }
+  const wanted: Record<string, Json> = {};
+  for (const name of sortedSet([...merged.keys(), ...parts.namesSent, GENERATION_NAME])) wanted[name] = merged.get(name)?.value ?? [];
+  wanted[GENERATION_NAME] = { installation: parts.installation, generation: parts.generation };
+  return wanted;
+}
+
+function sourcesOf({ kbs, revisions, platforms, baseline }: WantParts): readonly Source[] {
+  const guests = revisions.flatMap((known) =>
+    targetsOn(known, kbs).flatMap((target) => {
+      const guest = known.release.guests[target.guest];
+      return guest === undefined ? [] : [{ from: `release ${known.release.workload}/${known.release.serial}`, guest }];
+    }),
+  );
+  const named = platforms.filter((platform) => guests.some(({ guest }) => guest.platform === platform.id && guest.tee === platform.tee));
+  return [
+    ...(baseline === null ? [] : [{ from: `baseline ${baseline.kbs}/${baseline.version}`, values: baseline.referenceValues }]),
+    ...named.map((platform) => ({ from: `platform ${platform.id}/${platform.serial}`, values: platform.referenceValues })),
+    ...guests.map(({ from, guest }) => ({ from, values: guest.referenceValues })),
+  ];
+}
+
+function joined(name: string, before: { readonly from: string; readonly value: Json }, from: string, value: Json): Json {
+  if (Array.isArray(before.value) && Array.isArray(value)) return union([...before.value, ...value]);
+  if (canonicalJson(before.value) === canonicalJson(value)) return value;
+  throw new Fault('Malformed', `reference value ${name}: ${from} and ${before.from} do not fit together; a scalar stands alone`);
+}
+
+/** Every value once, in the order of their canonical JSON. */
+function union(values: readonly Json[]): readonly Json[] {
+  return inOrder(new Map(values.map((value) => [canonicalJson(value), value])));
+}
+
+function targetsOn(known: Pick<Known, 'release'>, kbs: string): readonly ReleaseDocument['targets'][number][] {
+  return known.release.targets.filter((target) => target.kbs === kbs);
+}
+
+function inOrder<T>(byText: ReadonlyMap<string, T>): readonly T[] {
+  return [...byText].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value);
+}
+
+function sortedSet(names: readonly string[]): string[] {
+  return [...new Set(names)].sort();
+}

@@ -1,0 +1,121 @@
+/**
+ * Takes in what Git holds: reads the branch, stores what was never seen, judges everything that waits.
+ *
+ * One pass judges in an order of its own, whatever the commits were: trust, revocations, platforms,
+ * baselines, releases by serial. Each acceptance is one transaction. Nothing wrong in one document stops
+ * another; a rewritten history holds all but revocations.
+ */
+import type pg from 'pg';
+import { digestOf, isDigest } from '#src/digest.ts';
+import { namedBy } from '#src/domain/documents/parse.ts';
+import type { Reason } from '#src/domain/reasons.ts';
+import type { Git, Snapshot, Unread } from '#src/domain/repository.ts';
+import type { RepositoryFile } from '#src/domain/signatures.ts';
+import type { Refusal } from '#src/domain/want.ts';
+import { isFault } from '#src/errors.ts';
+import type { Log } from '#src/log.ts';
+import { type Db, transaction } from '#state/database.ts';
+import { trustInForce, type Verifying } from '#state/document-loaders.ts';
+import { type Branch, branchOf, moveBranch, type StoredDocument, storedBytes, storeNamedFile, storeSnapshot, waitingDocuments } from '#state/documents.ts';
+import type { Enlist } from '#state/runs.ts';
+import type { Arriving } from '#state/want.ts';
+import { type Outcome, settle } from './verdict.ts';
+
+/** What a pass needs. A command opens the parts and puts them in this record. */
+export interface Intake extends Verifying {
+  readonly pool: pg.Pool;
+  readonly git: Git;
+  readonly enlist: Enlist;
+  /** Whether a document that is about to be accepted fits what is configured and what every KBS holds; null: it does. */
+  readonly misfit: (tx: Db, arriving: Arriving) => Promise<Refusal | null>;
+  readonly log: Log;
+}
+
+/** What a pass found. */
+export interface Report {
+  readonly commit: string;
+  /** Whether the tip was not the one known. */
+  readonly changed: boolean;
+  /** A tip that does not descend from the last accepted commit; null: the history is whole. */
+  readonly rewrittenTo: string | null;
+  /** Documents whose verdict or reason changed in this pass. */
+  readonly outcomes: readonly Outcome[];
+  /** Entries of the watched folders that were not read. */
+  readonly unread: readonly Unread[];
+  /** Documents whose judgement could not be finished; they are judged again by the next pass. */
+  readonly failures: readonly { readonly path: string; readonly reason: Reason; readonly about: string }[];
+}
+
+/** One pass. Throws Fault where Git or the database does not answer; a bug in one document's acceptance is thrown after all others were judged. */
+export async function takeIn(intake: Intake): Promise<Report> {
+  const { pool, git } = intake;
+  const known = await branchOf(pool, git.branch);
+  const poll = await git.poll(known?.commit ?? null);
+  const unread = poll.kind === 'changed' ? poll.snapshot.unread : [];
+  for (const { path, reason, about } of unread) intake.log.debug({ path, reason, about }, 'an entry of the repository was not read');
+  const next: Branch =
+    poll.kind === 'unchanged' || poll.descends
+      ? { commit: poll.commit, rewrittenTo: null }
+      : { commit: known?.commit ?? poll.commit, rewrittenTo: poll.commit };
+  // Back from a rewritten history, the tip is the known one and its revocations have to be seen again.
+  const back = poll.kind === 'unchanged' && known !== null && known.rewrittenTo !== null;
+  const snapshot = poll.kind === 'changed' ? poll.snapshot : back ? await git.tip() : null;
+  await store(intake, known, next, snapshot?.commit === poll.commit ? snapshot : null);
+  if (next.rewrittenTo !== null)
+    intake.log.error({ branch: git.branch, known: next.commit, tip: next.rewrittenTo }, 'the history was rewritten: releases are held');
+  const judged = await judgeAll(intake, next.rewrittenTo);
+  return { commit: poll.commit, changed: poll.kind === 'changed', rewrittenTo: next.rewrittenTo, unread, ...judged };
+}
+
+/** Stores a snapshot and the branch's new tip together: a crash between cannot lose a document. Of a rewritten history only revocations are stored. */
+async function store(intake: Intake, known: Branch | null, next: Branch, snapshot: Snapshot | null): Promise<void> {
+  const { pool, git } = intake;
+  if (snapshot === null && known?.rewrittenTo === next.rewrittenTo) return;
+  const rewritten = next.rewrittenTo !== null;
+  const named = snapshot === null || rewritten ? [] : await readNamed(intake, snapshot);
+  await transaction(pool, async (tx) => {
+    if (!(await moveBranch(tx, git.branch, known, next)) || snapshot === null) return;
+    await storeSnapshot(tx, snapshot, rewritten ? 'revocations/' : '');
+    for (const file of named) await storeNamedFile(tx, snapshot.commit, file);
+  });
+}
+
+/** Files that documents name by digest and that were never stored: read only where the path holds exactly those bytes. */
+async function readNamed({ pool, git }: Intake, snapshot: Snapshot): Promise<readonly RepositoryFile[]> {
+  const wanted = new Map<string, Set<string>>();
+  for (const file of snapshot.files) {
+    for (const { file: path, digest } of namedBy(file)) {
+      if (!isDigest(digest) || (await storedBytes(pool, path, digest)) !== null) continue;
+      wanted.set(path, (wanted.get(path) ?? new Set()).add(digest));
+    }
+  }
+  const files = await git.read(snapshot.commit, [...wanted.keys()]);
+  return files.filter(({ path, bytes }) => wanted.get(path)?.has(digestOf(bytes)) === true);
+}
+
+/** The order in which kinds are judged; what is not named comes last. */
+const ORDER = ['Trust', 'Revocation', 'Platform', 'Baseline', 'Release', 'Withdrawal', 'Reinstatement', 'Unknown'];
+
+function inOrder(a: StoredDocument, b: StoredDocument): number {
+  const byKind = ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind);
+  return byKind !== 0 ? byKind : a.path.localeCompare(b.path, 'en', { numeric: true }) || (a.digest < b.digest ? -1 : 1);
+}
+
+async function judgeAll(intake: Intake, rewrittenTo: string | null): Promise<Pick<Report, 'outcomes' | 'failures'>> {
+  const trust = await trustInForce(intake.pool, intake.initialDigest);
+  const outcomes: Outcome[] = [];
+  const failures: { path: string; reason: Reason; about: string }[] = [];
+  const bugs: unknown[] = [];
+  for (const row of [...(await waitingDocuments(intake.pool))].sort(inOrder)) {
+    try {
+      const outcome = await settle(intake, row, trust, rewrittenTo);
+      if (outcome !== null) outcomes.push(outcome);
+    } catch (cause) {
+      if (isFault(cause)) failures.push({ path: row.path, reason: cause.reason, about: cause.message });
+      else bugs.push(cause);
+    }
+  }
+  for (const { path, reason, about } of failures) intake.log.warn({ path, reason, about }, 'a document could not be judged');
+  if (bugs.length > 0) throw bugs[0];
+  return { outcomes, failures };
+}

@@ -1,0 +1,147 @@
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import type { Secret } from '#src/secret.ts';
+import { envelopeError } from './envelope-error.ts';
+import type { Pass, Passed } from './tink.ts';
+import type { Task, TaskAnswer } from './worker.ts';
+
+/** A pass whose keys are still secrets. */
+export type PassOrder = Omit<Pass, 'openWith' | 'sealWith'> & { readonly openWith: Secret | null; readonly sealWith: Secret | null };
+
+/** Threads that carry passes out, one each at a time, so that the event loop stays free. */
+export interface EnvelopeWorkers {
+  /** How many passes run at once. */
+  readonly threads: number;
+  /** Waits for a free thread, then carries the pass out there. Throws EnvelopeError, or an Error with the file system's `code`. */
+  readonly pass: (order: PassOrder) => Promise<Passed>;
+  /** Ends the threads; what still runs is rejected. They also end by themselves when they were idle for a while, and never keep a process alive. */
+  readonly close: () => Promise<void>;
+}
+
+/** More do not pay: two already read and write faster than one NVMe drive (measured; see the README). */
+const THREADS_MAX = 4;
+/** A thread costs about 20 MiB: kept between the files of one model, given back after it. */
+const IDLE_SECONDS = 5;
+
+interface Waiting {
+  readonly task: Task;
+  readonly resolve: (passed: Passed) => void;
+  readonly reject: (error: Error) => void;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  current: Waiting | null;
+  idle: NodeJS.Timeout | null;
+}
+
+interface Pool {
+  readonly threads: number;
+  readonly running: Set<Thread>;
+  readonly queue: Waiting[];
+  closed: boolean;
+}
+
+/** Opens a set of threads; none is started before it is needed. */
+export function openWorkers(threads: number = Math.min(THREADS_MAX, availableParallelism())): EnvelopeWorkers {
+  const pool: Pool = { threads, running: new Set(), queue: [], closed: false };
+  return {
+    threads,
+    pass: ({ openWith, sealWith, ...order }) =>
+      new Promise((resolve, reject) => {
+        if (pool.closed) return reject(closedError());
+        pool.queue.push({ task: { order, openWith: copyOf(openWith), sealWith: copyOf(sealWith) }, resolve, reject });
+        fill(pool);
+      }),
+    close: async () => {
+      pool.closed = true;
+      for (const { task, reject } of pool.queue.splice(0)) {
+        wipe(task);
+        reject(closedError());
+      }
+      await Promise.all([...pool.running].map(({ worker }) => worker.terminate()));
+    },
+  };
+}
+
+/** Gives waiting passes to free threads, and starts threads up to the limit. */
+function fill(pool: Pool): void {
+  while (!pool.closed && pool.queue.length > 0) {
+    const thread = [...pool.running].find(({ current }) => current === null) ?? (pool.running.size < pool.threads ? start(pool) : null);
+    const next = thread === null ? undefined : pool.queue.shift();
+    if (thread === null || next === undefined) return;
+    if (thread.idle !== null) clearTimeout(thread.idle);
+    thread.idle = null;
+    thread.current = next;
+    thread.worker.ref();
+    // The keys' memory is handed over, so that no second copy stays on this side.
+    thread.worker.postMessage(
+      next.task,
+      [next.task.openWith, next.task.sealWith].filter((memory) => memory !== null),
+    );
+  }
+}
+
+function start(pool: Pool): Thread {
+  // The thread needs nothing of our environment, where secrets may stand.
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { env: {} });
+  const thread: Thread = { worker, current: null, idle: null };
+  worker.on('message', (answer: TaskAnswer) => {
+    const { current } = thread;
+    thread.current = null;
+    if (current !== null) settle(current, answer);
+    fill(pool);
+    if (thread.current === null) rest(pool, thread);
+  });
+  worker.on('error', (error) => end(pool, thread, error instanceof Error ? error : new Error(String(error))));
+  worker.on('exit', () => end(pool, thread, closedError()));
+  pool.running.add(thread);
+  return thread;
+}
+
+function rest(pool: Pool, thread: Thread): void {
+  thread.worker.unref();
+  thread.idle = setTimeout(() => {
+    pool.running.delete(thread);
+    void thread.worker.terminate();
+  }, IDLE_SECONDS * 1000).unref();
+}
+
+function end(pool: Pool, thread: Thread, error: Error): void {
+  if (!pool.running.delete(thread)) return;
+  if (thread.idle !== null) clearTimeout(thread.idle);
+  thread.current?.reject(error);
+  thread.current = null;
+  fill(pool);
+}
+
+function closedError(): Error {
+  return new Error('the envelope’s threads are closed');
+}
+
+/** Copies a key into memory of its own, which can be handed over. */
+function copyOf(key: Secret | null): ArrayBuffer | null {
+  if (key === null) return null;
+  const bytes = key.reveal();
+  const memory = new ArrayBuffer(bytes.length);
+  bytes.copy(Buffer.from(memory));
+  return memory;
+}
+
+function wipe({ openWith, sealWith }: Task): void {
+  for (const memory of [openWith, sealWith]) if (memory !== null) Buffer.from(memory).fill(0);
+}
+
+function settle({ resolve, reject }: Waiting, answer: TaskAnswer): void {
+  switch (answer.kind) {
+    case 'passed':
+      resolve(answer.passed);
+      break;
+    case 'envelope-error':
+      reject(envelopeError(answer.error.kind, answer.error.message, answer.error.path));
+      break;
+    case 'system-error':
+      reject(Object.assign(new Error(answer.error.message), { code: answer.error.code }));
+      break;
+  }
+}

@@ -1,0 +1,65 @@
+import { stringify } from 'yaml';
+import type { Digest } from '../digest.ts';
+import { KBS_REPOSITORY, KBS_ROLES } from './documents.ts';
+
+/** Everything that the configuration names: URLs, `host:port` to listen on, absolute paths of files. */
+export interface Places {
+  readonly databaseUrlFile: string;
+  readonly repositoryUrl: string;
+  readonly webhookSecretFile: string;
+  readonly trustDigest: Digest;
+  readonly kubeconfigFile: string;
+  readonly kbsUrl: string;
+  readonly kbsAdminKeyFile: string;
+  readonly attestationSignersFile: string;
+  readonly kmsUrl: string;
+  readonly ciphertextFolder: string;
+  readonly webhookListen: string;
+  readonly dashboardListen: string;
+  readonly metricsListen: string;
+  readonly proxyListen: string;
+  readonly receiptsKeyFile: string;
+}
+
+/**
+ * `keyturn.yaml`. Tokens live 2 s and the lab's KBS allows nothing beyond, so that W, the time after
+ * which no old write can land, is 3 s, and 4 s for reference values.
+ */
+export function configurationText(places: Places): string {
+  const { kbsAdminKeyFile, webhookSecretFile } = places;
+  return stringify({
+    apiVersion: 'keyturn.dev/v1alpha1',
+    kind: 'Configuration',
+    mode: 'lab',
+    installation: 'lab',
+    runtime: 'outside',
+    database: { url: { file: places.databaseUrlFile } },
+    repository: { url: places.repositoryUrl, branch: 'main', pollSeconds: 5, webhook: { secret: { file: webhookSecretFile } } },
+    trust: { initialDigest: places.trustDigest, unsignedRevocations: 'ignore' },
+    clusters: { lab: { kubeconfig: { file: places.kubeconfigFile }, clockBoundSeconds: 1, windows: [] } },
+    kbs: {
+      main: {
+        url: places.kbsUrl,
+        publicUrl: `http://${places.proxyListen}`,
+        replicas: [],
+        admin: { keys: [{ id: 'admin-1', file: kbsAdminKeyFile }], roles: KBS_ROLES },
+        attestationSigners: { file: places.attestationSignersFile },
+        repository: KBS_REPOSITORY,
+        storage: 'postgres',
+        tokenSeconds: 2,
+        leewaySeconds: 0,
+        clockBoundSeconds: 0,
+        handlingBoundSeconds: { policy: 0, resource: 0, referenceValue: 1 },
+      },
+    },
+    keyStores: { 'provider-kms': { kind: 'aws-kms', region: 'eu-central-1', endpoint: places.kmsUrl, disabledProofSeconds: 0 } },
+    artifactStores: { models: { kind: 'file', path: places.ciphertextFolder, guestAddress: `file://${places.ciphertextFolder}` } },
+    serve: {
+      webhook: { listen: places.webhookListen },
+      dashboard: { listen: places.dashboardListen },
+      metrics: { listen: places.metricsListen },
+    },
+    proxy: { listen: places.proxyListen, kbs: 'main', proxyProtocol: { from: [] }, denyListStaleSeconds: 30 },
+    receipts: { signer: { kind: 'ed25519', key: { file: places.receiptsKeyFile } } },
+  });
+}

@@ -1,0 +1,76 @@
+import { advise } from './advice.ts';
+import type { LabEvent } from './children.ts';
+import { type Ending, exportReceipts } from './receipts.ts';
+import { openSetting } from './setting.ts';
+import { tellStory } from './story.ts';
+import { failure } from './watch.ts';
+
+/** The rotations that the story promises: a first release, and the one that takes its place. */
+const STORY_ROTATIONS = 2;
+
+/** What `keyturn lab` asks for. */
+export interface LabOptions {
+  /** The product's entry, `src/main.ts`: its other commands run as children. */
+  readonly mainFile: string;
+  /** true: end when the story is told. false: stay up until `signal` says so. */
+  readonly once: boolean;
+  /** A folder of real weights; null: the lab makes its own, 64 MiB a release. */
+  readonly model: string | null;
+  /** Where the exported receipts and the public key go; both outlive the lab. */
+  readonly outFolder: string;
+  /** Aborted, with an Error named `Interrupted` where a person did it: everything is closed, and `runLab` returns. */
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: LabEvent) => void;
+  /** Lines for a person, once the story is told and everything stays up. */
+  readonly onTold: (lines: readonly string[]) => void;
+}
+
+/** Resolves when somebody ends the lab; throws where a failure did. */
+async function untilInterrupted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+  if (!(signal.reason instanceof Error) || signal.reason.name !== 'Interrupted') throw signal.reason;
+}
+
+function now(): string {
+  return new Date().toISOString();
+}
+
+async function tell(options: LabOptions): Promise<Ending> {
+  const setting = await openSetting(options);
+  try {
+    const { folder, configFile, kubeconfigFile, dashboardUrl, publicUrl, farSides } = setting;
+    const places = { dashboard: dashboardUrl, proxy: publicUrl, repository: farSides.git.url, folder, config: configFile, kubeconfig: kubeconfigFile };
+    options.onEvent({ event: 'lab-ready', at: now(), ...places });
+    await tellStory(setting, options.signal);
+    if (!options.once) {
+      options.onTold(await advise(setting));
+      await untilInterrupted(options.signal);
+    }
+    await setting.endChildren();
+    return await exportReceipts(setting.keyturn, configFile, setting.keys.receiptsPublicKeyFile, options.outFolder);
+  } finally {
+    await setting.close();
+  }
+}
+
+/**
+ * Sets the lab up, tells the story of two rotations, and closes everything. Returns the last event,
+ * `lab-finished`; after a failure it says `failed` and about what, or `"chain":"broken"`. Never throws.
+ */
+export async function runLab(options: LabOptions): Promise<LabEvent> {
+  const startedAt = performance.now();
+  const last = (rest: Record<string, unknown>): LabEvent => {
+    const seconds = Math.round((performance.now() - startedAt) / 100) / 10;
+    return { event: 'lab-finished', at: now(), story: 'rotation', ...rest, seconds };
+  };
+  try {
+    const ending = await tell(options);
+    if (ending.rotations < STORY_ROTATIONS) throw failure('NotFound', `the export shows ${ending.rotations} rotations; the story has ${STORY_ROTATIONS}`);
+    return last({ ...ending });
+  } catch (thrown) {
+    // Whatever failed after an interruption failed because of it.
+    const cause: unknown = options.signal.aborted ? options.signal.reason : thrown;
+    const error = cause instanceof Error ? cause : new Error(String(cause));
+    return last({ rotations: 0, failed: error.name === 'Error' ? 'ServerError' : error.name, about: error.message });
+  }
+}

@@ -1,0 +1,218 @@
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { digestOf } from '../digest.ts';
+import { type Approver, approve, makeApprovers } from './approvers.ts';
+import { type Keyturn, type LabEvent, runCommand } from './children.ts';
+import { configurationText } from './configuration.ts';
+import { baselineText, daysAfter, trustText } from './documents.ts';
+import { type FarSides, openFarSides } from './far-sides.ts';
+import { type Guard, openGuard } from './guard.ts';
+import { checkHost, freePorts, isListening } from './host.ts';
+import { type LabKeys, makeKeys } from './keys.ts';
+import { manifestOf, writeModel } from './model.ts';
+import { startServices } from './services.ts';
+import { failure, openWatch, type Watch } from './watch.ts';
+
+/** Weights of one release: some shards' worth, and enough that sealing them is seen. Bytes. */
+const MODEL_SIZE_BYTES = 64 * 1024 * 1024;
+/** `migrate` takes a second; a loaded machine gets many. Seconds. */
+const MIGRATE_SECONDS = 60;
+/** How long the lab's trust document lasts. Days. */
+const TRUST_EXPIRES_DAYS = 365;
+
+/** What the lab is asked for. */
+export interface SettingOptions {
+  /** The product's entry, `src/main.ts`. */
+  readonly mainFile: string;
+  /** A folder of real weights, which every release then seals; null: the lab makes its own. */
+  readonly model: string | null;
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: LabEvent) => void;
+}
+
+/** The weights of a release, as its document names them. */
+export interface Model {
+  readonly folder: string;
+  readonly manifestDigest: string;
+}
+
+/** The lab, set up: far sides, and the product's own processes. */
+export interface Setting {
+  readonly folder: string;
+  /** The repository's files as the approvers see them. */
+  readonly checkout: string;
+  readonly configFile: string;
+  readonly kubeconfigFile: string;
+  /** The name that guests use for the key broker: the proxy's. */
+  readonly publicUrl: string;
+  /** null: the controller opened no dashboard. */
+  readonly dashboardUrl: string | null;
+  readonly webhookUrl: string;
+  readonly keys: LabKeys;
+  readonly keyturn: Keyturn;
+  readonly approvers: readonly Approver[];
+  readonly farSides: FarSides;
+  /** By serial, the first release's first. */
+  readonly models: readonly Model[];
+  readonly watch: Watch;
+  /** Ends the controller and the proxy, so that nothing is written any more; the far sides stay up. */
+  readonly endChildren: () => Promise<void>;
+  /** Ends children and far sides, and removes the folder. */
+  readonly close: () => Promise<void>;
+}
+
+/** A folder that PostgreSQL's user can walk through (as root it runs as another), with what is secret in files of mode 0600. */
+async function makeFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'keyturn-lab-'));
+  await chmod(folder, 0o711);
+  for (const name of ['checkout', 'keys', 'models', 'ciphertext', 'logs']) await mkdir(join(folder, name), { mode: 0o700 });
+  return folder;
+}
+
+async function makeModels(folder: string, real: string | null): Promise<readonly Model[]> {
+  if (real !== null) {
+    const { digest } = await manifestOf(real);
+    return [1, 2].map(() => ({ folder: real, manifestDigest: digest }));
+  }
+  const models: Model[] = [];
+  for (const seed of [1, 2]) {
+    const own = join(folder, 'models', String(seed));
+    const { manifestDigest } = await writeModel(own, { sizeBytes: MODEL_SIZE_BYTES, seed });
+    models.push({ folder: own, manifestDigest });
+  }
+  return models;
+}
+
+/**
+ * The children see no more of the environment than they need, so that nobody's real credentials reach
+ * the lab. They share one cache of compiled code: a dozen of them start, most of them from the same files.
+ */
+function environment(folder: string): Record<string, string> {
+  const kept = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'TZ', 'NODE_EXTRA_CA_CERTS'].flatMap((name): [string, string][] => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value]];
+  });
+  return {
+    ...Object.fromEntries(kept),
+    AWS_ACCESS_KEY_ID: 'lab',
+    AWS_SECRET_ACCESS_KEY: 'lab',
+    AWS_EC2_METADATA_DISABLED: 'true',
+    NODE_COMPILE_CACHE: join(folder, 'compile-cache'),
+  };
+}
+
+/** The first commit: who may approve, and that Keyturn may write the lab's key broker. */
+async function found(farSides: FarSides, keyturn: Keyturn, checkout: string, trust: string, approvers: readonly Approver[]): Promise<void> {
+  const baseline = { path: 'baseline/main/1.yaml', text: baselineText(), beside: { 'trust/1.yaml': trust } };
+  await farSides.git.commit(await approve(keyturn, checkout, baseline, approvers.slice(0, 2)), 'Trust and baseline');
+}
+
+async function migrate(keyturn: Keyturn, configFile: string, signal: AbortSignal): Promise<void> {
+  const { code, errors } = await runCommand(keyturn, ['migrate', '--config', configFile], MIGRATE_SECONDS, signal);
+  if (code !== 0) throw failure('ServerError', `keyturn migrate ended with ${code}: ${errors.trim()}`);
+}
+
+interface Ports {
+  readonly webhook: string;
+  readonly dashboard: string;
+  readonly metrics: string;
+  readonly proxy: string;
+}
+
+async function choosePorts(): Promise<Ports> {
+  const [webhook, dashboard, metrics, proxy] = (await freePorts(4)).map((port) => `127.0.0.1:${port}`);
+  if (webhook === undefined || dashboard === undefined || metrics === undefined || proxy === undefined) throw failure('LimitExceeded', 'no free ports');
+  return { webhook, dashboard, metrics, proxy };
+}
+
+interface Ground {
+  readonly folder: string;
+  readonly ports: Ports;
+  readonly keys: LabKeys;
+  readonly farSides: FarSides;
+}
+
+/** Writes `keyturn.yaml`, and what it names beside the keys. Returns its path. */
+async function configure({ folder, ports, keys, farSides }: Ground, trustDigest: ReturnType<typeof digestOf>): Promise<string> {
+  const file = (name: string) => join(folder, name);
+  await writeFile(file('database-url'), farSides.databaseUrl, { mode: 0o600 });
+  await writeFile(file('kubeconfig'), farSides.kubeconfig, { mode: 0o600 });
+  const text = configurationText({
+    databaseUrlFile: file('database-url'),
+    repositoryUrl: farSides.git.url,
+    webhookSecretFile: keys.webhookSecretFile,
+    trustDigest,
+    kubeconfigFile: file('kubeconfig'),
+    kbsUrl: farSides.kbsUrl,
+    kbsAdminKeyFile: keys.kbsAdminKeyFile,
+    attestationSignersFile: keys.attestationSignersFile,
+    kmsUrl: farSides.kmsUrl,
+    ciphertextFolder: file('ciphertext'),
+    webhookListen: ports.webhook,
+    dashboardListen: ports.dashboard,
+    metricsListen: ports.metrics,
+    proxyListen: ports.proxy,
+    receiptsKeyFile: keys.receiptsKeyFile,
+  });
+  await writeFile(file('keyturn.yaml'), text);
+  return file('keyturn.yaml');
+}
+
+/** The guard acts only where the lab did not close by itself. */
+async function clear(folder: string, guard: Guard): Promise<void> {
+  await rm(folder, { recursive: true, force: true });
+  await guard.release();
+}
+
+/**
+ * Sets the lab up: a folder of its own, the far sides, keys, the first commit, the configuration, and
+ * the product's processes. Throws where this machine cannot run it; nothing is left behind then.
+ */
+export async function openSetting(options: SettingOptions): Promise<Setting> {
+  await checkHost();
+  await using stack = new AsyncDisposableStack();
+  const folder = await makeFolder();
+  const guard = openGuard(folder);
+  stack.defer(() => clear(folder, guard));
+  const keyturn: Keyturn = { mainFile: options.mainFile, environment: environment(folder), folder, guard };
+  const [ports, keys, approvers] = await Promise.all([choosePorts(), makeKeys(join(folder, 'keys')), makeApprovers(join(folder, 'keys'))]);
+  const farSides = await openFarSides(stack, folder, keys);
+  options.signal.throwIfAborted();
+  const checkout = join(folder, 'checkout');
+  const trust = trustText(approvers, daysAfter(Date.now(), TRUST_EXPIRES_DAYS));
+  const ground: Ground = { folder, ports, keys, farSides };
+  const configFile = await configure(ground, digestOf(trust));
+  const [models] = await Promise.all([
+    makeModels(folder, options.model),
+    found(farSides, keyturn, checkout, trust, approvers),
+    migrate(keyturn, configFile, options.signal),
+  ]);
+  options.signal.throwIfAborted();
+  const watch = openWatch();
+  const onEvent = (event: LabEvent) => {
+    options.onEvent(event);
+    watch.hear(event);
+  };
+  const endChildren = await startServices({ keyturn, configFile, listen: ports, folder: join(folder, 'logs'), signal: options.signal, onEvent });
+  stack.defer(endChildren);
+  const hasDashboard = await isListening(ports.dashboard);
+  const standing = stack.move();
+  return {
+    folder,
+    checkout,
+    configFile,
+    kubeconfigFile: join(folder, 'kubeconfig'),
+    publicUrl: `http://${ports.proxy}`,
+    dashboardUrl: hasDashboard ? `http://${ports.dashboard}` : null,
+    webhookUrl: `http://${ports.webhook}/webhook`,
+    keys,
+    keyturn,
+    approvers,
+    farSides,
+    models,
+    watch,
+    endChildren,
+    close: () => standing.disposeAsync(),
+  };
+}

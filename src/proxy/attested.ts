@@ -1,0 +1,75 @@
+import type pg from 'pg';
+import { teeKeyOf } from '#src/domain/attestation-result.ts';
+import { decodeToken, evidenceOf, type Members, memberOf, membersOf } from '#src/domain/attestation-token.ts';
+import type { Json } from '#src/domain/json.ts';
+import { findHandshake } from '#state/handshakes.ts';
+import { type Credential, sha256 } from './credential.ts';
+
+/** What the log and the deny-list need of a guest's token. Not judged: the KBS has verified it where it answers, and gates verify it again. */
+export interface Attested {
+  readonly tokenDigest: string;
+  /** RFC 7638 thumbprint; null: the token has no TEE key. */
+  readonly teeKey: string | null;
+  readonly payload: Members;
+}
+
+/** Reads a token that the KBS gave; null: it is none. */
+export function attestedBy(token: string): Attested | null {
+  const payload = decodeToken(token)?.payload;
+  return payload === undefined ? null : { tokenDigest: sha256(token), teeKey: teeKeyOf(token), payload };
+}
+
+/** What a SIEM wants to know of an attestation (acceptance: event fields): decision by submod, verifier, init-data (the runtime policy's id). */
+export function summaryOf({ payload, tokenDigest, teeKey }: Attested): Readonly<Record<string, Json>> {
+  const submods = membersOf(memberOf(payload, 'submods')) ?? {};
+  const first = Object.entries(submods).slice(0, SUBMODS_SHOWN);
+  return {
+    tokenDigest,
+    teeKey,
+    attestation: Object.fromEntries(first.map(([name, submod]) => [name, memberOf(submod, 'ear.status') ?? null])),
+    verifier: memberOf(payload, 'iss') ?? null,
+    verifierBuild: memberOf(memberOf(payload, 'ear.verifier-id'), 'build') ?? null,
+    attestationPolicy: memberOf(submods.cpu0, 'ear.appraisal-policy-id') ?? null,
+    initData: memberOf(evidenceOf(submods.cpu0) ?? undefined, 'init_data') ?? null,
+  };
+}
+
+/** Eight GPUs, four switches and their CPU. */
+const SUBMODS_SHOWN = 16;
+/** Sessions and tokens live some minutes; those of a larger fleet are read or looked up again. */
+const REMEMBERED_MAX = 4096;
+
+/** What this proxy saw of each session and token, and through the database what others saw. */
+export interface Guests {
+  /** Remembers a handshake under its session and its token. */
+  readonly add: (sessionDigest: string, attested: Attested) => void;
+  /** From memory or from the token itself; null: a session that was attested elsewhere, or no token. */
+  readonly seen: (credential: Credential) => Attested | null;
+  /** The same, or from the database; null: nobody recorded that handshake. Throws Fault. */
+  readonly find: (credential: Credential) => Promise<Attested | null>;
+}
+
+/** Remembers the latest ones, the oldest forgotten first. */
+export function openGuests(pool: pg.Pool, kbs: string): Guests {
+  const byDigest = new Map<string, Attested>();
+  const remember = (digest: string, attested: Attested): void => {
+    byDigest.delete(digest);
+    byDigest.set(digest, attested);
+    const [oldest] = byDigest.keys();
+    if (byDigest.size > REMEMBERED_MAX && oldest !== undefined) byDigest.delete(oldest);
+  };
+  const seen = ({ kind, value, digest }: Credential): Attested | null => byDigest.get(digest) ?? (kind === 'token' ? attestedBy(value) : null);
+  return {
+    add: (sessionDigest, attested) => {
+      remember(sessionDigest, attested);
+      remember(attested.tokenDigest, attested);
+    },
+    seen,
+    find: async (credential) => {
+      const here = seen(credential);
+      if (here !== null || credential.kind === 'token') return here;
+      const found = await findHandshake(pool, kbs, { session: credential.digest });
+      return found === null ? null : attestedBy(found.token);
+    },
+  };
+}

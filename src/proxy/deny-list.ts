@@ -1,0 +1,216 @@
+import type pg from 'pg';
+import { type Members, memberOf, membersOf } from '#src/domain/attestation-token.ts';
+import type { Json } from '#src/domain/json.ts';
+import { DENY_CHANNEL, type DenyEntry, denyListSince } from '#state/deny-list.ts';
+import { acknowledge, forgetProxy } from '#state/proxies.ts';
+
+/** What a proxy refuses, whatever the KBS would say: in memory, only ever growing. */
+export interface DenyList {
+  /** Whether the database confirmed the list within `staleSeconds`. While it is false, no key passes. */
+  readonly isConfirmed: () => boolean;
+  /** The entry that names this path; null: none does. */
+  readonly entryFor: (path: string) => DenyEntry | null;
+  /** Whether any entry names a guest or a device, so that a request must show which it is. */
+  readonly namesGuests: () => boolean;
+  /** The entry that names this token's init-data or one of its devices; null: none does. */
+  readonly entryForGuest: (payload: Members) => DenyEntry | null;
+  readonly size: () => number;
+  /** Of the KBS, as of the last confirmation: the version of its policy. */
+  readonly generation: () => number;
+  /** Stops, and says that this proxy answers nobody any more. */
+  readonly close: () => Promise<void>;
+}
+
+/** What a deny-list is opened with. */
+export interface DenyListOptions {
+  readonly pool: pg.Pool;
+  readonly kbs: string;
+  /** Of this process. */
+  readonly proxy: string;
+  readonly staleSeconds: number;
+  /** Hears of every confirmation. */
+  readonly onConfirmed: () => void;
+  /** Hears why a confirmation failed; the next is tried a second later. */
+  readonly onError: (thrown: unknown) => void;
+}
+
+/** How often the list is confirmed where nothing was notified. Seconds. */
+const POLL_SECONDS = 1;
+
+/**
+ * Reads the list whole, and keeps it. Rejects where the database does not answer the first time.
+ *
+ * The order is what `refused at the proxy` rests on: the proxy is in `proxies` before it reads, so that
+ * nothing denied after that reading is believed refused before it is acknowledged; and it acknowledges
+ * only what is already in memory. A confirmation counts from before the question was sent.
+ */
+export async function openDenyList(options: DenyListOptions): Promise<DenyList> {
+  const held = holding();
+  let last = await confirm(options, held, true);
+  const worker = watch(options, async () => {
+    last = await confirm(options, held, false);
+  });
+  return {
+    ...held.questions,
+    isConfirmed: () => ageOf(last.asked) <= options.staleSeconds,
+    generation: () => last.generation,
+    close: async () => {
+      await worker.close();
+      // Where this fails the proxy is waited for until its silence is long enough: slower, and as safe.
+      await forgetProxy(options.pool, options.proxy).catch(options.onError);
+    },
+  };
+}
+
+/** A moment on both clocks: the steady one stands still while a machine is suspended, the other may be set back. */
+interface Moment {
+  readonly steady: number;
+  readonly wall: number;
+}
+
+function moment(): Moment {
+  return { steady: performance.now(), wall: Date.now() };
+}
+
+function ageOf(then: Moment): number {
+  const now = moment();
+  return Math.max(now.steady - then.steady, now.wall - then.wall) / 1000;
+}
+
+interface Held {
+  readonly last: () => number;
+  readonly add: (entries: readonly DenyEntry[]) => void;
+  readonly questions: Pick<DenyList, 'entryFor' | 'namesGuests' | 'entryForGuest' | 'size'>;
+}
+
+function holding(): Held {
+  const paths = new Map<string, DenyEntry>();
+  const guests = new Map<string, DenyEntry>();
+  let last = 0;
+  let size = 0;
+  return {
+    last: () => last,
+    add: (entries) => {
+      for (const entry of entries) {
+        if (entry.path !== null && !paths.has(entry.path)) paths.set(entry.path, entry);
+        for (const name of [entry.initData, entry.device]) if (name !== null && !guests.has(name)) guests.set(name, entry);
+        last = Math.max(last, entry.id);
+        size += 1;
+      }
+    },
+    questions: {
+      entryFor: (path) => paths.get(path) ?? null,
+      namesGuests: () => guests.size > 0,
+      entryForGuest: (payload) =>
+        namesIn(payload)
+          .map((name) => guests.get(name))
+          .find((entry) => entry !== undefined) ?? null,
+      size: () => size,
+    },
+  };
+}
+
+interface Confirmation {
+  readonly asked: Moment;
+  readonly generation: number;
+}
+
+async function confirm({ pool, kbs, proxy, staleSeconds, onConfirmed }: DenyListOptions, held: Held, first: boolean): Promise<Confirmation> {
+  const asked = moment();
+  if (first) await acknowledge(pool, { id: proxy, kbs, acknowledged: 0, staleSeconds });
+  for (let entries = await denyListSince(pool, kbs, held.last()); entries.length > 0; entries = await denyListSince(pool, kbs, held.last())) held.add(entries);
+  const generation = await acknowledge(pool, { id: proxy, kbs, acknowledged: held.last(), staleSeconds });
+  onConfirmed();
+  return { asked, generation };
+}
+
+// ---------------------------------------------------------------- who a guest is
+
+/** Where verifiers write what a machine is called: AMD's chip id, NVIDIA's ueid and uuid. */
+const DEVICE_CLAIMS = ['chip_id', 'ueid', 'uuid'];
+
+/** Init-data digests and device names in a token's submods. The token is not verified here: the KBS does that, and a forged one releases nothing. */
+function namesIn(payload: Members): readonly string[] {
+  return Object.values(membersOf(memberOf(payload, 'submods')) ?? {}).flatMap((submod) => {
+    const evidence = memberOf(submod, 'ear.veraison.annotated-evidence');
+    const claims = Object.values(membersOf(evidence) ?? {});
+    return [memberOf(evidence, 'init_data'), ...claims.flatMap(devicesIn)].filter((name) => typeof name === 'string');
+  });
+}
+
+function devicesIn(claims: Json): readonly (Json | undefined)[] {
+  return DEVICE_CLAIMS.map((name) => memberOf(claims, name));
+}
+
+// ---------------------------------------------------------------- looking again
+
+/** Looks when notified, and every second; one look at a time, and one more where something came meanwhile. */
+function watch({ pool, kbs, onError }: DenyListOptions, look: () => Promise<void>): { close: () => Promise<void> } {
+  let closed = false;
+  let again = false;
+  let looking: Promise<void> | null = null;
+  const run = async (): Promise<void> => {
+    do {
+      again = false;
+      await look().catch(onError);
+    } while (again && !closed);
+  };
+  const ask = (): void => {
+    again = true;
+    if (looking !== null || closed) return;
+    looking = run().finally(() => {
+      looking = null;
+    });
+  };
+  const timer = setInterval(ask, POLL_SECONDS * 1000);
+  const listener = listen(pool, (heard) => (heard === kbs ? ask() : undefined), onError);
+  return {
+    close: async () => {
+      closed = true;
+      clearInterval(timer);
+      await listener.close();
+      await looking;
+    },
+  };
+}
+
+/** A session of its own that listens; opened again, after the poll's second, where it broke. What was missed meanwhile the poll finds. */
+function listen(pool: pg.Pool, onNotice: (payload: string) => void, onError: (thrown: unknown) => void): { close: () => Promise<void> } {
+  let closed = false;
+  let session: pg.PoolClient | null = null;
+  let retry: NodeJS.Timeout | null = null;
+  let opening: Promise<void> = Promise.resolve();
+  const lose = (client: pg.PoolClient, thrown: Error): void => {
+    if (session !== client) return;
+    session = null;
+    client.release(true);
+    if (closed) return;
+    onError(thrown);
+    retry = setTimeout(start, POLL_SECONDS * 1000);
+  };
+  const open = async (): Promise<void> => {
+    const client = await pool.connect();
+    session = client;
+    client.on('notification', ({ payload }) => onNotice(payload ?? ''));
+    client.on('error', (thrown) => lose(client, thrown));
+    client.on('end', () => lose(client, new Error('the listening session ended')));
+    await client.query(`listen ${DENY_CHANNEL}`).catch((thrown: Error) => lose(client, thrown));
+    if (closed) lose(client, new Error('closed'));
+  };
+  const start = (): void => {
+    opening = open().catch((thrown: unknown) => {
+      if (closed) return;
+      onError(thrown);
+      retry = setTimeout(start, POLL_SECONDS * 1000);
+    });
+  };
+  start();
+  return {
+    close: async () => {
+      closed = true;
+      if (retry !== null) clearTimeout(retry);
+      await opening;
+      if (session !== null) lose(session, new Error('closed'));
+    },
+  };
+}

@@ -1,0 +1,120 @@
+/**
+ * The transactions in which Git's word becomes ours. The caller has verified the document, holds the
+ * transaction, and has set the document's own verdict in it.
+ */
+import type { Digest } from '#src/digest.ts';
+import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
+import { jsonOf } from '#src/domain/json.ts';
+import { keyPathFrom } from '#src/domain/paths.ts';
+import type { Release, Revocation } from '#src/domain/release.ts';
+import { brokerRows, lockBrokers, raiseGenerations, setBaseline } from './brokers.ts';
+import type { Db } from './database.ts';
+import { denyPaths } from './deny-list.ts';
+import { appendEvent } from './events.ts';
+import { touchedBy } from './revocations.ts';
+import type { Enlist } from './runs.ts';
+import { changeTarget } from './targets.ts';
+
+/** A release is accepted: it is the workload's target from here on, unless a revocation already forbids it. */
+export async function acceptRelease(tx: Db, release: Release, enlist: Enlist): Promise<void> {
+  const kbs = [...new Set(release.targets.map((target) => target.kbs))].sort();
+  await changeTarget(tx, release.workload, enlist, async () => {
+    await tx.query(`update documents set kbs = $2, workload = $3, serial = $4, verdict = 'accepted' where digest = $1 and kind = 'Release'`, [
+      release.digest,
+      kbs,
+      release.workload,
+      release.serial,
+    ]);
+  });
+  const body = { serial: release.serial, digest: release.digest, approvedBy: [...release.approvedBy], path: release.path };
+  await appendEvent(tx, { event: 'release-accepted', run: null, workload: release.workload, body });
+}
+
+/**
+ * A revocation is accepted: fact, claims, generations and deny-list in this one transaction. From its
+ * commit on no `Want` holds what it names, no run of it may act, and every proxy refuses its paths.
+ */
+export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: Enlist): Promise<void> {
+  const brokers = await brokerRows(tx);
+  await lockBrokers(
+    tx,
+    brokers.map((broker) => broker.name),
+  );
+  const touched = await touchedBy(tx, revocation.subject);
+  await tx.query('select id from sealings where id = any($1) order by id for update', [touched.sealings]);
+  await tx.query(`update documents set subject = $2, verdict = 'accepted' where digest = $1 and kind = 'Revocation'`, [revocation.digest, revocation.subject]);
+  await tx.query('update sealings set taken = true where id = any($1)', [touched.sealings]);
+  for (const { name, repository } of brokers) await denyPaths(tx, name, await deniedPaths(tx, repository, revocation, touched.revisions), revocation.digest);
+  await raiseGenerations(
+    tx,
+    brokers.map((broker) => broker.name),
+  );
+  const change = async (): Promise<void> => {
+    await tx.query('update revisions set revoked_by = $2 where id = any($1) and revoked_by is null', [touched.revisions, revocation.digest]);
+    await takeUnused(tx, touched.revisions);
+  };
+  await changeAll(tx, touched.workloads, enlist, change);
+  const body = {
+    id: revocation.id,
+    subject: jsonOf(revocation.subject),
+    reason: revocation.reason,
+    why: revocation.why,
+    approvedBy: [...revocation.approvedBy],
+    recovery: revocation.recovery,
+  };
+  await appendEvent(tx, {
+    event: 'revocation-accepted',
+    run: null,
+    workload: touched.workloads[0] ?? null,
+    body: { ...body, workloads: [...touched.workloads] },
+  });
+}
+
+/** Each workload's target is asked before the first change and after the last, whichever workloads one change touches. */
+async function changeAll(tx: Db, workloads: readonly string[], enlist: Enlist, change: () => Promise<void>): Promise<void> {
+  const [first, ...rest] = workloads;
+  if (first === undefined) return change();
+  await changeTarget(tx, first, enlist, () => changeAll(tx, rest, enlist, change));
+}
+
+/** A sealing whose revisions are all retired or revoked is taken with them. */
+async function takeUnused(tx: Db, revisions: readonly number[]): Promise<void> {
+  await tx.query(
+    `update sealings set taken = true where id in (select sealing from revisions where id = any($1))
+       and not exists (select 1 from revisions r where r.sealing = sealings.id and r.state <> 'retired' and r.revoked_by is null)`,
+    [revisions],
+  );
+}
+
+async function deniedPaths(tx: Db, repository: string, revocation: Revocation, revisions: readonly number[]): Promise<readonly string[]> {
+  const { rows } = await tx.query<{ workload: string; serial: number; rotation: string; path_number: number; epoch: number }>(
+    'select r.workload, r.serial, r.rotation, r.path_number, s.epoch from revisions r join sealings s on s.id = r.sealing where r.id = any($1) order by r.id',
+    [revisions],
+  );
+  const paths = rows.map((row) =>
+    keyPathFrom(repository, { rotation: row.rotation, pathNumber: row.path_number, workload: row.workload, serial: row.serial, epoch: row.epoch }),
+  );
+  const { subject } = revocation;
+  return subject.kind === 'key' && 'path' in subject ? [...new Set([...paths, subject.path])] : paths;
+}
+
+/** A baseline is accepted: what else lives in that KBS, and the permission to write it whole. */
+export async function acceptBaseline(tx: Db, baseline: BaselineDocument & { readonly digest: Digest }, _enlist: Enlist): Promise<void> {
+  await lockBrokers(tx, [baseline.kbs]);
+  await setBaseline(tx, baseline.kbs, baseline.digest);
+  await raiseGenerations(tx, [baseline.kbs]);
+  await appendEvent(tx, {
+    event: 'baseline-accepted',
+    run: null,
+    workload: null,
+    body: { kbs: baseline.kbs, version: baseline.version, digest: baseline.digest },
+  });
+}
+
+/** A platform is accepted: its values are added at once, to every KBS. */
+export async function acceptPlatform(tx: Db, platform: PlatformDocument & { readonly digest: Digest }, _enlist: Enlist): Promise<void> {
+  const names = (await brokerRows(tx)).map((broker) => broker.name);
+  await lockBrokers(tx, names);
+  await raiseGenerations(tx, names);
+  await appendEvent(tx, { event: 'platform-accepted', run: null, workload: null, body: { id: platform.id, serial: platform.serial, digest: platform.digest } });
+}

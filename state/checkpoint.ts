@@ -1,0 +1,151 @@
+import type pg from 'pg';
+import type { Json } from '#src/domain/json.ts';
+import type { Wrapped } from '#src/domain/kbs.ts';
+import { keyPathFrom } from '#src/domain/paths.ts';
+import type { Facts, Known, RevisionState } from '#src/domain/release.ts';
+import type { Run } from '#src/domain/run.ts';
+import { type Instant, later } from '#src/instant.ts';
+import { brokerRow, lockBrokers, raiseGenerations } from './brokers.ts';
+import { type Db, transaction } from './database.ts';
+import { denyPaths } from './deny-list.ts';
+import { appendEvent } from './events.ts';
+import { appendReceipt } from './receipts.ts';
+import { keepResource } from './resources.ts';
+import { moveRevision, wentLive } from './revisions.ts';
+import { advanceRun, type Enlist, endRun, lockWorkload, openRuns, refreshRun } from './runs.ts';
+import { takeSealing } from './sealings.ts';
+
+/** A verdict that a look relied on, as the receipt keeps it. */
+export interface RelyingOn {
+  readonly gate: string;
+  readonly evidence: Json;
+  readonly goodUntil: Instant | null;
+}
+
+/** A step that was seen, ready to be written down. */
+export interface Checkpoint {
+  readonly run: Run;
+  readonly subject: Known;
+  readonly step: string;
+  readonly facts: Facts;
+  readonly evidence: Json;
+  readonly proof: 'observed' | 'accepted';
+  readonly keep: readonly Wrapped[];
+  /** The earliest of the Seen's and of every verdict's; null where nothing ages. */
+  readonly goodUntil: Instant | null;
+  readonly verdicts: readonly RelyingOn[];
+  /** The names of the step's own gates: each is told as an event; the workflow's are the same at every step. */
+  readonly ownGates: readonly string[];
+  readonly moves: RevisionState | null;
+  /** Whether this was the workflow's last step. */
+  readonly last: boolean;
+  /** Seconds from this receipt until the run counts as late; null: this step starts no deadline. */
+  readonly deadlineSeconds: number | null;
+}
+
+/** `fenced`: somebody else has the run. `stale`: what was seen is no longer good; look again. */
+export type Committed = { readonly kind: 'committed'; readonly receipt: string } | { readonly kind: 'fenced' } | { readonly kind: 'stale' };
+
+/** The states whose entry changes what a KBS should hold. */
+const RAISES: readonly RevisionState[] = ['live', 'retired'];
+
+/**
+ * Writes a step down: receipt, state, generations, event and the next wakes in one transaction, where
+ * the claim is still mine and nothing that it rests on has aged (rules R7 and R21). Locks are taken in
+ * one order everywhere: brokers by name, sealings by id, the workload, its runs. The clock is read under them.
+ */
+export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Promise<Committed> {
+  return transaction(pool, async (tx): Promise<Committed> => {
+    const kbs = [...new Set(point.subject.release.targets.map((target) => target.kbs))].sort();
+    const moves = await movesFor(tx, point);
+    const raised = moves !== null && RAISES.includes(moves) && (moves === 'live' || (await wentLive(tx, point.subject.id))) ? kbs : [];
+    await lockBrokers(tx, moves !== null && RAISES.includes(moves) ? kbs : []);
+    if (moves === 'retired') await tx.query('select id from sealings where id = $1 for update', [point.subject.sealing.id]);
+    await lockWorkload(tx, point.run.workload);
+    if ((await refreshRun(tx, point.run, true)) === null) return { kind: 'fenced' };
+    const now = await readInstant(tx);
+    if (point.goodUntil !== null && now >= point.goodUntil) return { kind: 'stale' };
+    const generations = raised.length === 0 ? {} : await raiseGenerations(tx, raised);
+    if (moves !== null) await move(tx, point, moves, kbs);
+    for (const row of point.keep) await keepResource(tx, row);
+    const receipt = await receive(tx, point, moves, generations);
+    await advanceRun(tx, point.run, { generations, deadline: point.deadlineSeconds === null ? null : later(now, point.deadlineSeconds) });
+    await finish(tx, point, enlist);
+    return { kind: 'committed', receipt };
+  });
+}
+
+/** A retire run of a revision that never went live takes nothing away: its `closing` is not made (DESIGN §4). */
+async function movesFor(tx: Db, point: Checkpoint): Promise<RevisionState | null> {
+  return point.moves === 'closing' && !(await wentLive(tx, point.subject.id)) ? null : point.moves;
+}
+
+async function readInstant(tx: Db): Promise<Instant> {
+  const { rows } = await tx.query<{ now: Instant }>('select instant() as now');
+  const [row] = rows;
+  if (row === undefined) throw new Error('select instant() gave no row');
+  return row.now;
+}
+
+async function move(tx: Db, point: Checkpoint, moves: RevisionState, kbs: readonly string[]): Promise<void> {
+  const { subject } = point;
+  await moveRevision(tx, subject.id, moves);
+  if (moves !== 'retired') return;
+  await takeSealing(tx, subject.sealing.id);
+  const { rotation, pathNumber, release, sealing } = subject;
+  for (const name of kbs) {
+    const repository = (await brokerRow(tx, name))?.repository;
+    if (repository === undefined) throw new Error(`the database has no broker ${name}`);
+    const path = keyPathFrom(repository, { rotation, pathNumber, workload: release.workload, serial: release.serial, epoch: sealing.epoch });
+    await denyPaths(tx, name, [path], 'retired');
+  }
+}
+
+async function receive(tx: Db, point: Checkpoint, moves: RevisionState | null, generations: Readonly<Record<string, number>>): Promise<string> {
+  const { run, subject, step, facts, evidence, proof, verdicts } = point;
+  const kept = point.keep.map((row) => row.digest);
+  const { digest } = await appendReceipt(tx, {
+    run: run.id,
+    step,
+    facts,
+    evidence,
+    proof,
+    verdicts,
+    kept,
+    moves,
+    generations: { ...run.generations, ...generations },
+  });
+  const said = { step, workflow: run.workflow, serial: subject.release.serial };
+  for (const gate of point.ownGates) {
+    await appendEvent(tx, { event: 'gate', run: run.id, workload: run.workload, body: { ...said, gate, verdict: 'yes' } });
+  }
+  const body = { ...said, facts: facts as Json, proof, moves, receipt: digest };
+  await appendEvent(tx, { event: 'receipt', run: run.id, workload: run.workload, body });
+  return digest;
+}
+
+async function finish(tx: Db, point: Checkpoint, enlist: Enlist): Promise<void> {
+  const { run } = point;
+  if (point.last) await endRun(tx, run.id);
+  // An adopt run that was parked ends with its revision's retirement.
+  if (point.last && run.workflow === 'retire-revision') await endRun(tx, point.subject.rotation);
+  // Whoever waits for this subject's state is woken; the run itself goes on in this very look.
+  const woken = point.moves !== null || point.last ? await openRuns(tx, run.workload) : [];
+  for (const id of woken) if (id !== run.id) await enlist(tx, id, null);
+  if (point.last) await announceFinished(tx, run);
+}
+
+/** A rotation is finished when its adopt run and every retire run that it caused have ended. */
+async function announceFinished(tx: Db, run: Run): Promise<void> {
+  const rotation = run.workflow === 'adopt-revision' ? run.id : run.cause;
+  const { rows } = await tx.query<{ serial: number; workload: string; retired: number[]; open: number }>(
+    `select r.serial, r.workload,
+       (select count(*)::int from runs o where (o.id = $1 or o.cause = $1) and o.ended_at is null) as open,
+       array(select v.serial from runs o join revisions v on v.id = o.revision where o.cause = $1 and v.state = 'retired' order by v.serial) as retired
+     from revisions r where r.rotation = $1 and r.state = 'serving'`,
+    [rotation],
+  );
+  const [row] = rows;
+  if (rotation === null || row === undefined || row.open > 0) return;
+  await appendEvent(tx, { event: 'rotation-finished', run: rotation, workload: row.workload, body: { serial: row.serial, retired: row.retired } });
+}

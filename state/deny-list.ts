@@ -1,0 +1,57 @@
+import type { KeyPath } from '#src/domain/paths.ts';
+import type { Db } from './database.ts';
+
+/** Notified, with the KBS's name as payload, in the transaction that adds to the list: a hint to look at once. */
+export const DENY_CHANNEL = 'keyturn_deny';
+
+/** One thing that the proxies of a KBS refuse, for good. Exactly one of `path`, `initData` and `device` is there. */
+export interface DenyEntry {
+  /** Grows in the order of the commits of one KBS: whoever has read one has been able to read all lower ones. */
+  readonly id: number;
+  /** An exact path. */
+  readonly path: KeyPath | null;
+  /** Init-data's digest, as that TEE's verifier writes it into the token. */
+  readonly initData: string | null;
+  /** A chip id or ueid, as the token writes it. */
+  readonly device: string | null;
+  /** Digest of the revocation, or `retired`. */
+  readonly because: string;
+}
+
+/** A proxy that starts with a longer list than this reads it in several turns. */
+const PAGE_ENTRIES = 10_000;
+
+/**
+ * Puts paths on a KBS's list, in the transaction of the fact that forbids them, and tells the proxies
+ * with its commit. A path that is there for the same cause is left alone; nothing is ever taken off.
+ *
+ * Identities are drawn before the commit, so without a lock a proxy could read entry 10, acknowledge
+ * it, and never look for entry 9, which commits a moment later. The lock is the KBS's own and is held
+ * to the commit; who calls has locked the row of the KBS before (DESIGN §5), so it adds no new order.
+ */
+export async function denyPaths(tx: Db, kbs: string, paths: readonly KeyPath[], because: string): Promise<void> {
+  if (paths.length === 0) return;
+  await tx.query(`select pg_advisory_xact_lock(hashtextextended('deny-list/' || $1, 0))`, [kbs]);
+  await tx.query(
+    `insert into deny_list (kbs, path, because)
+     select $1, path, $3 from unnest($2::text[]) with ordinality as given (path, place)
+     where not exists (select 1 from deny_list d where d.kbs = $1 and d.path = given.path and d.because = $3) order by place`,
+    [kbs, [...new Set(paths)], because],
+  );
+  await tx.query('select pg_notify($1, $2)', [DENY_CHANNEL, kbs]);
+}
+
+/** What was added after the entry of this id (0: everything), oldest first, at most 10 000 entries: ask again until none comes. */
+export async function denyListSince(db: Db, kbs: string, id: number): Promise<readonly DenyEntry[]> {
+  const { rows } = await db.query<DenyEntry>(
+    'select id, path, init_data as "initData", device, because from deny_list where kbs = $1 and id > $2 order by id limit $3',
+    [kbs, id, PAGE_ENTRIES],
+  );
+  return rows;
+}
+
+/** How many entries each KBS's list has. */
+export async function denyCounts(db: Db): Promise<readonly { readonly kbs: string; readonly entries: number }[]> {
+  const { rows } = await db.query<{ kbs: string; entries: number }>('select kbs, count(*) as entries from deny_list group by kbs order by kbs');
+  return rows;
+}

@@ -1,0 +1,126 @@
+import type pg from 'pg';
+import type { Digest } from '#src/digest.ts';
+import { namedBy } from '#src/domain/documents/parse.ts';
+import type { DocumentKind } from '#src/domain/documents/places.ts';
+import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
+import { type Checked, type Evidence, type Judged, verifyBaseline, verifyPlatform, verifyRelease } from '#src/domain/judge.ts';
+import type { Release } from '#src/domain/release.ts';
+import type { VerifyBundle } from '#src/domain/signatures.ts';
+import { TRUST_PATH, verifyTrust } from '#src/domain/trust.ts';
+import { Fault } from '#src/errors.ts';
+import type { Db } from './database.ts';
+import { acceptedDocument, acceptedDocuments, bundlesOf, type StoredDocument, storedBytes } from './documents.ts';
+
+/** What documents are verified with. */
+export interface Verifying {
+  readonly verifyBundle: VerifyBundle;
+  /** Of the bytes of `trust/1.yaml`: `trust.initialDigest` of the configuration. */
+  readonly initialDigest: Digest;
+  /** Whether TEE `sample` is good here: mode lab alone. */
+  readonly sample: boolean;
+}
+
+/** Documents that were verified: a handful for each workload is in use at a time. */
+const CACHE_MAX = 512;
+
+/** Loads accepted documents from their rows, which are not trusted: signatures are verified again, once for each digest and process. */
+export interface DocumentLoaders {
+  readonly release: (digest: string) => Promise<Release>;
+  readonly baseline: (digest: string) => Promise<BaselineDocument>;
+  /** Every accepted platform document, oldest first: values are only added. */
+  readonly platforms: () => Promise<readonly PlatformDocument[]>;
+}
+
+/** Opens the loaders. Each throws Fault('Tampered') where a row does not verify, Fault('NotFound') where there is none. */
+export function documentLoaders(parts: Verifying & { readonly pool: pg.Pool }): DocumentLoaders {
+  const { pool } = parts;
+  const releases = remembering((digest) => rebuildRelease(pool, parts, digest));
+  const baselines = remembering((digest) => rebuild(pool, parts, 'Baseline', digest, (evidence) => verifyBaseline(evidence, { kind: 'again' })));
+  const platforms = remembering((digest) => rebuild(pool, parts, 'Platform', digest, (evidence) => verifyPlatform(evidence, { kind: 'again' })));
+  return {
+    release: releases,
+    baseline: baselines,
+    platforms: async () => Promise.all((await acceptedDocuments(pool, 'Platform')).map(({ digest }) => platforms(digest))),
+  };
+}
+
+/** Makes the Release of an accepted document from its stored bytes, files and bundles, all verified again under the trust of its acceptance. */
+async function rebuildRelease(db: Db, parts: Verifying, digest: string): Promise<Release> {
+  const row = await found(db, 'Release', digest);
+  const judged = await rejudgeRelease(db, parts, row);
+  if (judged.kind !== 'accepted')
+    throw new Fault('Tampered', `documents: the accepted ${row.path} (${digest}) does not verify: ${judged.reason}, ${judged.about}`);
+  return judged.value;
+}
+
+/** Verifies a stored release's signatures again: its serial and expiry bounded its acceptance, and are not asked. */
+export async function rejudgeRelease(db: Db, parts: Verifying, row: StoredDocument): Promise<Judged<Release>> {
+  const evidence = await evidenceOf(db, parts, row, 'all');
+  return verifyRelease(evidence, { kind: 'again' }, { files: await namedFiles(db, row), sample: parts.sample });
+}
+
+async function rebuild<T>(
+  db: Db,
+  parts: Verifying,
+  kind: DocumentKind,
+  digest: string,
+  judge: (evidence: Evidence) => Judged<Checked<T>>,
+): Promise<Checked<T>> {
+  const row = await found(db, kind, digest);
+  const judged = judge(await evidenceOf(db, parts, row, 'all'));
+  if (judged.kind !== 'accepted')
+    throw new Fault('Tampered', `documents: the accepted ${row.path} (${digest}) does not verify: ${judged.reason}, ${judged.about}`);
+  return judged.value;
+}
+
+async function found(db: Db, kind: DocumentKind, digest: string): Promise<StoredDocument> {
+  const row = await acceptedDocument(db, kind, digest);
+  if (row === null) throw new Fault('NotFound', `documents: no accepted ${kind} ${digest}`);
+  return row;
+}
+
+/** A document with its bundles and the trust in force. Throws Fault('TrustMissing') and its kin where there is no trust. */
+export async function evidenceOf(
+  db: Db,
+  parts: Verifying,
+  file: { readonly path: string; readonly bytes: Uint8Array },
+  which: 'present' | 'all',
+): Promise<Evidence> {
+  const trust = await trustInForce(db, parts.initialDigest);
+  if (trust.kind === 'bad') throw new Fault(trust.reason, trust.about);
+  return { file, bundles: await bundlesOf(db, file.path, which), trust: trust.trust, verifyBundle: parts.verifyBundle };
+}
+
+/** The trust document that the configuration pins, from its row: the file may be gone from the branch, its digest is enough. */
+export async function trustInForce(db: Db, initialDigest: Digest): Promise<ReturnType<typeof verifyTrust>> {
+  const bytes = await storedBytes(db, TRUST_PATH, initialDigest);
+  return verifyTrust(bytes === null ? null : { path: TRUST_PATH, bytes }, initialDigest);
+}
+
+/** Reads through a memory of promises; what failed is forgotten, and the oldest goes first. */
+function remembering<T>(load: (digest: string) => Promise<T>): (digest: string) => Promise<T> {
+  const known = new Map<string, Promise<T>>();
+  return (digest) => {
+    const before = known.get(digest);
+    if (before !== undefined) return before;
+    const loading = load(digest);
+    known.set(digest, loading);
+    loading.catch(() => known.delete(digest));
+    const [oldest] = known.keys();
+    if (known.size > CACHE_MAX && oldest !== undefined) known.delete(oldest);
+    return loading;
+  };
+}
+
+/** The files that a release names, as far as they were seen: read before the judge, which does not wait. */
+export async function namedFiles(
+  db: Db,
+  row: { readonly path: string; readonly bytes: Uint8Array },
+): Promise<(path: string, digest: Digest) => Uint8Array | null> {
+  const files = new Map<string, Uint8Array>();
+  for (const { file, digest } of namedBy(row)) {
+    const bytes = await storedBytes(db, file, digest);
+    if (bytes !== null) files.set(`${file} ${digest}`, bytes);
+  }
+  return (path, digest) => files.get(`${path} ${digest}`) ?? null;
+}

@@ -1,0 +1,266 @@
+import { dirname } from 'node:path/posix';
+import { type Digest, digestOf } from '#src/digest.ts';
+import { parseDocument } from '#src/domain/documents/parse.ts';
+import { type DocumentKind, documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
+import type { Reason } from '#src/domain/reasons.ts';
+import type { Snapshot } from '#src/domain/repository.ts';
+import type { RepositoryFile } from '#src/domain/signatures.ts';
+import { Fault } from '#src/errors.ts';
+import type { Db } from './database.ts';
+
+/** `File`: named by a document. `Unknown`: bytes that do not belong at their path, kept so that they are seen. */
+export type StoredKind = DocumentKind | 'File' | 'Unknown';
+
+/** A row of `documents`, its bytes checked against their digest. */
+export interface StoredDocument extends RepositoryFile {
+  readonly digest: Digest;
+  readonly kind: StoredKind;
+  readonly verdict: 'waiting' | 'accepted' | 'refused';
+  readonly reason: Reason | null;
+  readonly about: string | null;
+}
+
+/** The branch as it was last read. */
+export interface Branch {
+  /** The last commit that descended from the one before. */
+  readonly commit: string;
+  /** A tip that does not; null: the history is whole. */
+  readonly rewrittenTo: string | null;
+}
+
+/** What was read of a branch; null: it was never read. */
+export async function branchOf(db: Db, name: string): Promise<Branch | null> {
+  const { rows } = await db.query<Branch>('select commit_id as commit, rewritten_to as "rewrittenTo" from branches where name = $1', [name]);
+  return rows[0] ?? null;
+}
+
+/**
+ * Moves the branch on from `known`, in the caller's transaction; false: another replica moved it, and
+ * what was read must not be stored over what that one stored.
+ */
+export async function moveBranch(tx: Db, name: string, known: Branch | null, next: Branch): Promise<boolean> {
+  await tx.query(`select pg_advisory_xact_lock(hashtextextended('branch/' || $1, 0))`, [name]);
+  const now = await branchOf(tx, name);
+  if (now?.commit !== known?.commit || now?.rewrittenTo !== known?.rewrittenTo) return false;
+  await tx.query(
+    `insert into branches (name, commit_id, rewritten_to) values ($1, $2, $3)
+     on conflict (name) do update set commit_id = $2, rewritten_to = $3, seen_at = instant()`,
+    [name, next.commit, next.rewrittenTo],
+  );
+  return true;
+}
+
+/**
+ * Stores what a snapshot shows below `folder` (every watched folder: the empty text): bytes never seen at
+ * their path get a row, and each row is told whether the tip still holds it. Nothing is ever deleted.
+ */
+export async function storeSnapshot(tx: Db, snapshot: Snapshot, folder = ''): Promise<void> {
+  const files = snapshot.files.filter(({ path }) => path.startsWith(folder));
+  await storeDocuments(
+    tx,
+    snapshot.commit,
+    folder,
+    files.filter(({ path }) => documentOfBundle(path) === null),
+  );
+  await storeBundles(
+    tx,
+    folder,
+    files.filter(({ path }) => documentOfBundle(path) !== null),
+  );
+}
+
+async function storeDocuments(tx: Db, commit: string, folder: string, files: readonly RepositoryFile[]): Promise<void> {
+  const [paths, digests] = [files.map(({ path }) => path), files.map(({ bytes }) => digestOf(bytes))];
+  await tx.query(
+    `update documents set present = there.path is not null
+     from documents d left join unnest($2::text[], $3::text[]) as there (path, digest) on there.path = d.path and there.digest = d.digest
+     where documents.path = d.path and documents.digest = d.digest and d.kind <> 'File' and starts_with(d.path, $1) and d.present <> (there.path is not null)`,
+    [folder, paths, digests],
+  );
+  const known = await tx.query<{ path: string; digest: string }>('select path, digest from documents where path = any($1)', [paths]);
+  const seen = new Set(known.rows.map(({ path, digest }) => `${path} ${digest}`));
+  for (const [index, { path, bytes }] of files.entries()) {
+    if (seen.has(`${path} ${digests[index]}`)) continue;
+    const { kind, workload, serial } = columnsOf(path, bytes);
+    await tx.query(
+      `insert into documents (path, digest, kind, bytes, commit_id, workload, serial) values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing`,
+      [path, digests[index], kind, bytes, commit, workload, serial],
+    );
+  }
+}
+
+/** The same bytes at two paths are one document and one intruder: what does not belong at its path is not of its kind. */
+function columnsOf(path: string, bytes: Uint8Array): { readonly kind: StoredKind; readonly workload: string | null; readonly serial: number | null } {
+  const place = placeOf(path);
+  const parsed = parseDocument(path, bytes);
+  if (place === null || (parsed.kind === 'bad' && parsed.reason === 'WrongPlace')) return { kind: 'Unknown', workload: null, serial: null };
+  switch (place.kind) {
+    case 'Release':
+      return { kind: place.kind, workload: place.workload, serial: place.serial };
+    case 'Platform':
+      return { kind: place.kind, workload: null, serial: place.serial };
+    case 'Baseline':
+    case 'Trust':
+      return { kind: place.kind, workload: null, serial: place.version };
+    case 'Revocation':
+    case 'Withdrawal':
+    case 'Reinstatement':
+      return { kind: place.kind, workload: null, serial: null };
+  }
+}
+
+async function storeBundles(tx: Db, folder: string, files: readonly RepositoryFile[]): Promise<void> {
+  const [paths, digests] = [files.map(({ path }) => path), files.map(({ bytes }) => digestOf(bytes))];
+  await tx.query(
+    `update bundles set present = there.path is not null
+     from bundles b left join unnest($2::text[], $3::text[]) as there (path, digest) on there.path = b.path and there.digest = b.digest
+     where bundles.path = b.path and bundles.digest = b.digest and starts_with(b.path, $1) and b.present <> (there.path is not null)`,
+    [folder, paths, digests],
+  );
+  const known = await tx.query<{ path: string; digest: string }>('select path, digest from bundles where path = any($1)', [paths]);
+  const seen = new Set(known.rows.map(({ path, digest }) => `${path} ${digest}`));
+  for (const [index, { path, bytes }] of files.entries()) {
+    if (seen.has(`${path} ${digests[index]}`)) continue;
+    await tx.query('insert into bundles (path, digest, document_path, bytes) values ($1, $2, $3, $4) on conflict do nothing', [
+      path,
+      digests[index],
+      documentOfBundle(path),
+      bytes,
+    ]);
+  }
+}
+
+/** Stores a file that a document names by digest. */
+export async function storeNamedFile(tx: Db, commit: string, { path, bytes }: RepositoryFile): Promise<void> {
+  await tx.query(`insert into documents (path, digest, kind, bytes, commit_id, verdict) values ($1, $2, 'File', $3, $4, 'accepted') on conflict do nothing`, [
+    path,
+    digestOf(bytes),
+    bytes,
+    commit,
+  ]);
+}
+
+// ---------------------------------------------------------------- reading
+
+interface Row {
+  readonly path: string;
+  readonly digest: string;
+  readonly kind: StoredKind;
+  readonly bytes: Buffer;
+  readonly verdict: StoredDocument['verdict'];
+  readonly reason: Reason | null;
+  readonly about: string | null;
+}
+
+const COLUMNS = 'path, digest, kind, bytes, verdict, reason, about';
+
+/** Rows are not trusted: what was stored under a digest must still hash to it. Throws Fault('Tampered'). */
+function checked(row: Row): StoredDocument {
+  const digest = digestOf(row.bytes);
+  if (digest !== row.digest) throw new Fault('Tampered', `documents: ${row.path} is stored as ${row.digest} and hashes to ${digest}`);
+  return { ...row, digest };
+}
+
+/** The documents that wait and lie at the branch's tip, in the order of their paths. */
+export async function waitingDocuments(db: Db): Promise<readonly StoredDocument[]> {
+  const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where verdict = 'waiting' and present order by path collate "C", seen`);
+  return rows.map(checked);
+}
+
+/** One row, locked where the caller holds a transaction; null: there is none. */
+export async function documentAt(tx: Db, path: string, digest: string): Promise<StoredDocument | null> {
+  const { rows } = await tx.query<Row>(`select ${COLUMNS} from documents where path = $1 and digest = $2 for update`, [path, digest]);
+  return rows[0] === undefined ? null : checked(rows[0]);
+}
+
+/** The accepted document of this kind and digest; null: there is none. */
+export async function acceptedDocument(db: Db, kind: DocumentKind, digest: string): Promise<StoredDocument | null> {
+  const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where kind = $1 and digest = $2 and verdict = 'accepted' limit 1`, [kind, digest]);
+  return rows[0] === undefined ? null : checked(rows[0]);
+}
+
+/** Every accepted document of a kind, oldest first. */
+export async function acceptedDocuments(db: Db, kind: DocumentKind): Promise<readonly StoredDocument[]> {
+  const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where kind = $1 and verdict = 'accepted' order by seen`, [kind]);
+  return rows.map(checked);
+}
+
+/** The accepted releases of a workload, highest serial first. */
+export async function acceptedReleases(db: Db, workload: string): Promise<readonly { readonly serial: number; readonly digest: Digest }[]> {
+  const { rows } = await db.query<{ serial: number; digest: Digest }>(
+    `select serial, digest from documents where kind = 'Release' and workload = $1 and verdict = 'accepted' order by serial desc`,
+    [workload],
+  );
+  return rows;
+}
+
+/** Bytes stored at a path under a digest, whatever they are; null: never seen. */
+export async function storedBytes(db: Db, path: string, digest: string): Promise<Uint8Array | null> {
+  const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where path = $1 and digest = $2`, [path, digest]);
+  return rows[0] === undefined ? null : checked(rows[0]).bytes;
+}
+
+/** Bytes stored under a digest, whatever they are and wherever; null: never seen. */
+export async function documentBytes(db: Db, digest: string): Promise<Uint8Array | null> {
+  const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where digest = $1 order by seen limit 1`, [digest]);
+  return rows[0] === undefined ? null : checked(rows[0]).bytes;
+}
+
+/** A document's bundles: those at the branch's tip, or every one ever seen. */
+export async function bundlesOf(db: Db, documentPath: string, which: 'present' | 'all'): Promise<readonly RepositoryFile[]> {
+  const { rows } = await db.query<RepositoryFile>(
+    'select path, bytes from bundles where document_path = $1 and (present or $2) order by path collate "C", digest',
+    [documentPath, which === 'all'],
+  );
+  return rows;
+}
+
+/** A document of a series, as anti-replay sees it. */
+export interface Standee {
+  readonly serial: number;
+  readonly digest: Digest;
+  readonly accepted: boolean;
+}
+
+/** Every file of the series that a path belongs to (its folder), the newest first; `except` is the document that is judged. */
+export async function seriesOf(db: Db, path: string, except: string): Promise<readonly Standee[]> {
+  const { rows } = await db.query<Standee>(
+    `select serial, digest, verdict = 'accepted' as accepted from documents
+     where starts_with(path, $1) and kind in ('Release', 'Platform', 'Baseline') and digest <> $2 order by serial desc, seen`,
+    [`${dirname(path)}/`, except],
+  );
+  return rows;
+}
+
+/** Whether other bytes were seen at this path before these. */
+export async function isChanged(db: Db, path: string, digest: string): Promise<boolean> {
+  const { rows } = await db.query(
+    `select 1 from documents d join documents first on first.path = d.path and first.seen < d.seen
+     where d.path = $1 and d.digest = $2 and first.kind <> 'File' limit 1`,
+    [path, digest],
+  );
+  return rows.length > 0;
+}
+
+/** Sets what became of a document, in the caller's transaction. */
+export async function setVerdict(
+  tx: Db,
+  { path, digest }: { readonly path: string; readonly digest: string },
+  verdict: {
+    readonly verdict: StoredDocument['verdict'];
+    readonly reason: Reason | null;
+    readonly about: string | null;
+    readonly trustVersion: number | null;
+    readonly approvedBy: readonly string[];
+  },
+): Promise<void> {
+  await tx.query(
+    `update documents set verdict = $3, reason = $4, about = $5, trust_version = $6, approved_by = $7, judged_at = instant() where path = $1 and digest = $2`,
+    [path, digest, verdict.verdict, verdict.reason, verdict.about, verdict.trustVersion, verdict.approvedBy],
+  );
+}
+
+/** Holds the series of a document for the caller's transaction: serials are compared under it. */
+export async function lockSeries(tx: Db, path: string): Promise<void> {
+  await tx.query(`select pg_advisory_xact_lock(hashtextextended('series/' || $1, 0))`, [dirname(path)]);
+}

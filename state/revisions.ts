@@ -1,0 +1,118 @@
+import { counting, factsOf, instantsOf, type Link } from '#src/domain/fold.ts';
+import type { Facts, Known, Release, RevisionState } from '#src/domain/release.ts';
+import type { Instant } from '#src/instant.ts';
+import type { Db } from './database.ts';
+
+/** Makes the Release of an accepted document, its signatures verified again: rows are not trusted. */
+export type LoadRelease = (digest: string) => Promise<Release>;
+
+interface RevisionRow {
+  readonly id: number;
+  readonly release: string;
+  readonly rotation: string;
+  readonly path_number: number;
+  readonly state: RevisionState;
+  readonly withdrawn: boolean;
+  readonly revoked: boolean;
+  readonly sealing: number;
+  readonly sealing_workload: string;
+  readonly epoch: number;
+  readonly sealing_rotation: string;
+  readonly taken: boolean;
+}
+
+const SELECT = `select r.id, r.release, r.rotation, r.path_number, r.state, r.withdrawn_by is not null as withdrawn, r.revoked_by is not null as revoked,
+    s.id as sealing, s.workload as sealing_workload, s.epoch, s.rotation as sealing_rotation, s.taken
+  from revisions r join sealings s on s.id = r.sealing`;
+
+/** Which revisions. */
+export type Which = { readonly workload: string } | { readonly ids: readonly number[] } | { readonly wanted: true } | { readonly all: true };
+
+/** The revisions with all that their runs recorded, folded from receipts; oldest first. */
+export async function knownRevisions(db: Db, which: Which, loadRelease: LoadRelease): Promise<readonly Known[]> {
+  const [where, values] = conditionOf(which);
+  const { rows } = await db.query<RevisionRow>(`${SELECT} where ${where} order by r.id`, values);
+  const receipts = await receiptsOf(db, rows);
+  return Promise.all(
+    rows.map(async (row) => {
+      const own = counting(receipts.get(row.rotation) ?? []);
+      const sealing = receipts.get(row.sealing_rotation) ?? [];
+      return knownOf(row, await loadRelease(row.release), own, factsOf(sealing));
+    }),
+  );
+}
+
+/** One revision; throws Error where there is none. */
+export async function knownRevision(db: Db, id: number, loadRelease: LoadRelease): Promise<Known> {
+  const [known] = await knownRevisions(db, { ids: [id] }, loadRelease);
+  if (known === undefined) throw new Error(`there is no revision ${id}`);
+  return known;
+}
+
+function conditionOf(which: Which): [string, unknown[]] {
+  if ('workload' in which) return ['r.workload = $1', [which.workload]];
+  if ('ids' in which) return ['r.id = any($1)', [which.ids]];
+  if ('wanted' in which) return [`r.state in ('live', 'published', 'serving', 'closing') and r.revoked_by is null`, []];
+  return ['true', []];
+}
+
+interface LinkRow extends Link {
+  readonly run: string;
+}
+
+async function receiptsOf(db: Db, rows: readonly RevisionRow[]): Promise<ReadonlyMap<string, readonly Link[]>> {
+  const runs = [...new Set(rows.flatMap((row) => [row.rotation, row.sealing_rotation]))];
+  const { rows: links } = await db.query<LinkRow>(
+    `select run, number, step, at, coalesce(body::jsonb -> 'facts', '{}') as facts from receipts where run = any($1) order by run, number`,
+    [runs],
+  );
+  return Map.groupBy(links, (link) => link.run);
+}
+
+function knownOf(row: RevisionRow, release: Release, own: readonly Link[], sealed: Facts): Known {
+  const { keyId, ciphertextDigest } = sealed;
+  return {
+    id: row.id,
+    rotation: row.rotation,
+    release,
+    sealing: {
+      id: row.sealing,
+      workload: row.sealing_workload,
+      epoch: row.epoch,
+      rotation: row.sealing_rotation,
+      taken: row.taken,
+      facts: { ...(keyId === undefined ? {} : { keyId }), ...(ciphertextDigest === undefined ? {} : { ciphertextDigest }) },
+    },
+    pathNumber: row.path_number,
+    state: row.state,
+    withdrawn: row.withdrawn,
+    revoked: row.revoked,
+    facts: factsOf(own),
+    at: instantsOf(own) as Readonly<Record<string, Instant>>,
+  };
+}
+
+/** A new revision in state *accepted*. */
+export async function insertRevision(
+  tx: Db,
+  revision: { workload: string; serial: number; release: string; sealing: number; rotation: string; kbs: readonly string[]; revokedBy: string | null },
+): Promise<number> {
+  const { rows } = await tx.query<{ id: number }>(
+    'insert into revisions (workload, serial, release, sealing, rotation, kbs, revoked_by) values ($1, $2, $3, $4, $5, $6, $7) returning id',
+    [revision.workload, revision.serial, revision.release, revision.sealing, revision.rotation, revision.kbs, revision.revokedBy],
+  );
+  const [row] = rows;
+  if (row === undefined) throw new Error('insert … returning gave no row');
+  return row.id;
+}
+
+/** Moves a revision. */
+export async function moveRevision(tx: Db, id: number, state: RevisionState): Promise<void> {
+  await tx.query(`update revisions set state = $2, went_live = went_live or $2 = 'live' where id = $1`, [id, state]);
+}
+
+/** Whether it was ever *live*. */
+export async function wentLive(db: Db, id: number): Promise<boolean> {
+  const { rows } = await db.query<{ went_live: boolean }>('select went_live from revisions where id = $1', [id]);
+  return rows[0]?.went_live ?? false;
+}

@@ -1,0 +1,173 @@
+import { type Reason, reasons } from '#src/domain/reasons.ts';
+import type { RevisionState } from '#src/domain/release.ts';
+import { targetOf } from '#src/domain/target.ts';
+import type { Instant } from '#src/instant.ts';
+import type { Db } from './database.ts';
+import { heldWorkloads } from './document-holds.ts';
+
+/** Where everything stands, from rows alone: for `keyturn status` and whoever shows the same. */
+export interface Status {
+  /** On the database's clock. */
+  readonly at: Instant;
+  readonly installation: { readonly name: string; readonly mode: string } | null;
+  readonly branches: readonly BranchStatus[];
+  readonly documents: readonly DocumentStatus[];
+  readonly workloads: readonly WorkloadStatus[];
+  /** The open ones, those that wait longest first. */
+  readonly runs: readonly RunStatus[];
+  readonly brokers: readonly BrokerStatus[];
+  readonly receipts: { readonly written: number; readonly signed: number; readonly signedAt: Instant | null };
+}
+
+/** The watched branch, as last seen. */
+export interface BranchStatus {
+  readonly name: string;
+  readonly commit: string;
+  readonly seenAt: Instant;
+  /** A tip that does not descend from `commit`; null: the history is whole. */
+  readonly rewrittenTo: string | null;
+}
+
+/** A document of the branch's tip, and what became of it. `help` says what a person can do; null where there is nothing to do. */
+export interface DocumentStatus {
+  readonly path: string;
+  readonly kind: string;
+  readonly digest: string;
+  readonly verdict: 'waiting' | 'accepted' | 'refused';
+  readonly reason: string | null;
+  readonly about: string | null;
+  readonly help: string | null;
+  readonly approvedBy: readonly string[];
+  readonly firstSeenAt: Instant;
+}
+
+/** A revision, and how far it came. */
+export interface RevisionStatus {
+  readonly id: number;
+  readonly serial: number;
+  readonly epoch: number;
+  readonly rotation: string;
+  readonly state: RevisionState;
+  readonly withdrawn: boolean;
+  readonly revoked: boolean;
+  readonly acceptedAt: Instant;
+}
+
+/** A workload: what it should run, and all its revisions. */
+export interface WorkloadStatus {
+  readonly name: string;
+  /** What it should run, as `s<serial>-v<epoch>`; null: it is held. */
+  readonly target: string | null;
+  /** A document that holds it; null: none does. */
+  readonly held: { readonly reason: Reason; readonly about: string; readonly help: string } | null;
+  /** Newest first. */
+  readonly revisions: readonly RevisionStatus[];
+}
+
+/** An open run, and what it waits for. */
+export interface RunStatus {
+  readonly id: string;
+  readonly workflow: string;
+  readonly workload: string;
+  readonly serial: number | null;
+  readonly step: string | null;
+  readonly waitingFor: string | null;
+  readonly about: string | null;
+  readonly help: string | null;
+  readonly since: Instant | null;
+  readonly nextRetryAt: Instant | null;
+  readonly deadline: Instant | null;
+  readonly createdAt: Instant;
+}
+
+/** A KBS: what it should hold, by number. */
+export interface BrokerStatus {
+  readonly name: string;
+  readonly generation: number;
+  /** Digest of the baseline in force; null: nothing is written there. */
+  readonly baseline: string | null;
+  /** Entries of its deny-list. */
+  readonly denied: number;
+  readonly proxies: readonly { readonly id: string; readonly seenAt: Instant; readonly silent: boolean; readonly caughtUp: boolean }[];
+}
+
+/** A tip with more documents is shown in part: those that nobody accepted first. */
+const DOCUMENTS_SHOWN = 1000;
+/** A workload's history is long after years; its newest are what people ask about. */
+const REVISIONS_SHOWN = 20;
+
+/** Reads it. The parts are read one after the other, so they may differ by what happened in between. */
+export async function readStatus(db: Db): Promise<Status> {
+  const { rows: heads } = await db.query<{ at: Instant; written: number; signed: number | null; signedAt: Instant | null }>(
+    `select instant() as at, (select count(*) from receipts) as written, h.tree_size as signed, h.at as "signedAt"
+     from (select 1) one left join (select tree_size, at from heads order by tree_size desc limit 1) h on true`,
+  );
+  const [head] = heads;
+  if (head === undefined) throw new Error('the database gave no row');
+  const { rows: installations } = await db.query<{ name: string; mode: string }>('select name, mode from installation');
+  return {
+    at: head.at,
+    installation: installations[0] ?? null,
+    branches: (await db.query<BranchStatus>('select name, commit_id as commit, seen_at as "seenAt", rewritten_to as "rewrittenTo" from branches order by name'))
+      .rows,
+    documents: await documents(db),
+    workloads: await workloads(db),
+    runs: await runs(db),
+    brokers: await brokers(db),
+    receipts: { written: head.written, signed: head.signed ?? 0, signedAt: head.signedAt },
+  };
+}
+
+/** What a person can do about a reason; null for none, or for one of a newer version. */
+export function helpFor(reason: string | null): string | null {
+  return reason !== null && Object.hasOwn(reasons, reason) ? reasons[reason as Reason].help : null;
+}
+
+async function documents(db: Db): Promise<readonly DocumentStatus[]> {
+  const { rows } = await db.query<Omit<DocumentStatus, 'help'>>(
+    `select path, kind, digest, verdict, reason, about, approved_by as "approvedBy", first_seen_at as "firstSeenAt"
+     from documents where present and kind <> 'File' order by verdict = 'accepted', path collate "C" limit $1`,
+    [DOCUMENTS_SHOWN],
+  );
+  return rows.map((row) => ({ ...row, help: row.verdict === 'accepted' ? null : helpFor(row.reason) }));
+}
+
+async function workloads(db: Db): Promise<readonly WorkloadStatus[]> {
+  const { rows } = await db.query<RevisionStatus & { workload: string }>(
+    `select r.workload, r.id, r.serial, s.epoch, r.rotation, r.state, r.withdrawn_by is not null as withdrawn, r.revoked_by is not null as revoked,
+       r.accepted_at as "acceptedAt" from revisions r join sealings s on s.id = r.sealing order by r.workload, r.serial desc, s.epoch desc, r.id desc`,
+  );
+  const held = await heldWorkloads(db);
+  const names = [...new Set([...rows.map(({ workload }) => workload), ...held.keys()])].sort();
+  return names.map((name) => {
+    const revisions = rows.filter(({ workload }) => workload === name).map(({ workload: _, ...revision }) => revision);
+    const target = targetOf(revisions.map((revision) => ({ ...revision, release: { serial: revision.serial }, sealing: { epoch: revision.epoch } })));
+    const hold = held.get(name);
+    return {
+      name,
+      target: target === null ? null : `s${target.serial}-v${target.epoch}`,
+      held: hold === undefined ? null : { ...hold, help: reasons[hold.reason].help },
+      revisions: revisions.slice(0, REVISIONS_SHOWN),
+    };
+  });
+}
+
+async function runs(db: Db): Promise<readonly RunStatus[]> {
+  const { rows } = await db.query<Omit<RunStatus, 'help'>>(
+    `select u.id, u.workflow, u.workload, r.serial, u.step, u.waiting_for as "waitingFor", u.about, u.since, coalesce(u.next_retry_at, u.wake_at) as "nextRetryAt",
+       u.deadline, u.created_at as "createdAt" from runs u left join revisions r on r.id = u.revision where u.ended_at is null order by u.since nulls last, u.id`,
+  );
+  return rows.map((row) => ({ ...row, help: helpFor(row.waitingFor) }));
+}
+
+async function brokers(db: Db): Promise<readonly BrokerStatus[]> {
+  const { rows } = await db.query<BrokerStatus>(
+    `select b.name, b.generation, b.baseline, (select count(*) from deny_list d where d.kbs = b.name) as denied,
+       coalesce((select json_agg(json_build_object('id', p.id, 'seenAt', to_char(p.seen_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+         'silent', p.seen_at + p.stale_seconds * interval '1 second' <= instant(),
+         'caughtUp', p.acknowledged >= coalesce((select max(id) from deny_list d where d.kbs = b.name), 0)) order by p.id)
+         from proxies p where p.kbs = b.name), '[]') as proxies
+     from brokers b order by b.name`,
+  );
+  return rows;
+}

@@ -1,0 +1,118 @@
+import { REOPENED } from '#src/domain/fold.ts';
+import { type Planned, type PlannedOf, plan } from '#src/domain/plan.ts';
+import type { RevisionState } from '#src/domain/release.ts';
+import { targetOf } from '#src/domain/target.ts';
+import type { Db } from './database.ts';
+import { appendEvent } from './events.ts';
+import { appendReceipt } from './receipts.ts';
+import { insertRevision, moveRevision } from './revisions.ts';
+import { revokedBy } from './revocations.ts';
+import { drawRunId, type Enlist, endRun, fenceWorkload, insertRun, lockWorkload, openRun, openRuns, reviveRun } from './runs.ts';
+import { insertSealing } from './sealings.ts';
+
+interface StandingRow {
+  readonly id: number;
+  readonly serial: number;
+  readonly epoch: number;
+  readonly release: string;
+  readonly rotation: string;
+  readonly state: RevisionState;
+  readonly withdrawn: boolean;
+  readonly revoked: boolean;
+  readonly went_live: boolean;
+  readonly open: string[];
+}
+
+/** A revision, as target and plan see it. */
+export interface StandingOf extends PlannedOf {
+  readonly wentLive: boolean;
+}
+
+/** Every revision of a workload with its open runs; enough for `targetOf` and `plan`. */
+export async function standings(db: Db, workload: string): Promise<readonly StandingOf[]> {
+  const { rows } = await db.query<StandingRow>(
+    `select r.id, r.serial, s.epoch, r.release, r.rotation, r.state, r.withdrawn_by is not null as withdrawn, r.revoked_by is not null as revoked, r.went_live,
+       array(select workflow from runs where revision = r.id and ended_at is null order by workflow) as open
+     from revisions r join sealings s on s.id = r.sealing where r.workload = $1 order by r.id`,
+    [workload],
+  );
+  return rows.map((row) => ({
+    id: row.id,
+    digest: row.release,
+    rotation: row.rotation,
+    release: { serial: row.serial },
+    sealing: { epoch: row.epoch },
+    state: row.state,
+    withdrawn: row.withdrawn,
+    revoked: row.revoked,
+    wentLive: row.went_live,
+    open: row.open,
+  }));
+}
+
+/** What a workload should run; null: held. */
+export async function targetOfWorkload(db: Db, workload: string): Promise<StandingOf | null> {
+  return targetOf(await standings(db, workload));
+}
+
+/**
+ * Makes a change that can move what a workload should run, and all that follows from it, in the
+ * caller's transaction (DESIGN §5, *Superseding stores nothing*): every open run is fenced, the
+ * target that the workload falls back to is reopened, what the plan misses is inserted, and all wake.
+ */
+export async function changeTarget(tx: Db, workload: string, enlist: Enlist, change: () => Promise<void>): Promise<void> {
+  await lockWorkload(tx, workload);
+  const before = targetOf(await standings(tx, workload));
+  await change();
+  await fenceWorkload(tx, workload);
+  const after = targetOf(await standings(tx, workload));
+  if (after !== null && after.id !== before?.id && after.wentLive) await reopen(tx, workload, after, 'it is the target again');
+  await replan(tx, workload);
+  for (const run of await openRuns(tx, workload)) await enlist(tx, run, null);
+}
+
+/** Inserts what the plan finds missing, until it finds nothing. */
+async function replan(tx: Db, workload: string): Promise<void> {
+  const { rows: accepted } = await tx.query<{ digest: string; serial: number; kbs: string[] }>(
+    `select digest, serial, kbs from documents where kind = 'Release' and verdict = 'accepted' and workload = $1`,
+    [workload],
+  );
+  for (;;) {
+    const missing = plan(accepted, await standings(tx, workload));
+    if (missing.length === 0) return;
+    for (const item of missing) await store(tx, workload, item, accepted);
+  }
+}
+
+async function store(tx: Db, workload: string, item: Planned, accepted: readonly { digest: string; serial: number; kbs: readonly string[] }[]): Promise<void> {
+  const id = drawRunId();
+  if (item.kind === 'run') {
+    await insertRun(tx, { id, workflow: item.workflow, revision: item.revision, workload, cause: item.cause });
+    return;
+  }
+  if (item.sealing !== 'new') throw new Error('a revision that keeps a sealing is not planned by this version');
+  const release = accepted.find(({ digest }) => digest === item.release);
+  if (release === undefined) throw new Error(`planned a release that was not accepted: ${item.release}`);
+  const { serial, kbs } = release;
+  const sealing = await insertSealing(tx, workload, id);
+  const revocation = await revokedBy(tx, { workload, serial, epoch: sealing.epoch });
+  const revision = await insertRevision(tx, { workload, serial, release: item.release, sealing: sealing.id, rotation: id, kbs, revokedBy: revocation });
+  await insertRun(tx, { id, workflow: 'adopt-revision', revision, workload, cause: null });
+}
+
+/**
+ * Says that a revision has to be rolled again: it fell back to being the target, or its template was
+ * changed by somebody else. Ends its retire run, sets it to *published* (*live* where it was never
+ * published), and writes the receipt after which patching, moving and confirming count anew. No
+ * generation is raised: it never left what its KBS should hold.
+ */
+export async function reopen(tx: Db, workload: string, revision: Pick<StandingOf, 'id' | 'rotation'>, because: string): Promise<void> {
+  const retiring = await openRun(tx, 'retire-revision', revision.id);
+  if (retiring !== null) await endRun(tx, retiring);
+  const { rowCount: published } = await tx.query(`select 1 from receipts where run = $1 and step = 'confirm-published'`, [revision.rotation]);
+  const moves = published === 0 ? 'live' : 'published';
+  await moveRevision(tx, revision.id, moves);
+  await reviveRun(tx, revision.rotation);
+  await appendReceipt(tx, { run: revision.rotation, step: REOPENED, facts: {}, evidence: { because }, proof: 'observed', verdicts: [], kept: [], moves });
+  await appendEvent(tx, { event: REOPENED, run: revision.rotation, workload, body: { because } });
+}

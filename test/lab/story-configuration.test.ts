@@ -1,0 +1,39 @@
+import { expect, test } from 'vitest';
+import { parseConfig } from '#src/config.ts';
+import { digestOf } from '#src/digest.ts';
+import { configurationText } from '#src/lab/configuration.ts';
+
+const text = configurationText({
+  databaseUrlFile: '/lab/database-url',
+  repositoryUrl: 'http://127.0.0.1:4001/releases.git',
+  webhookSecretFile: '/lab/keys/webhook-secret',
+  trustDigest: digestOf('trust'),
+  kubeconfigFile: '/lab/kubeconfig',
+  kbsUrl: 'http://127.0.0.1:4002',
+  kbsAdminKeyFile: '/lab/keys/kbs-admin.pem',
+  attestationSignersFile: '/lab/keys/attestation-signers.pem',
+  kmsUrl: 'http://127.0.0.1:4003',
+  ciphertextFolder: '/lab/ciphertext',
+  webhookListen: '127.0.0.1:4004',
+  dashboardListen: '127.0.0.1:4005',
+  metricsListen: '127.0.0.1:4006',
+  proxyListen: '127.0.0.1:4007',
+  receiptsKeyFile: '/lab/keys/receipts.pem',
+});
+
+test('the lab’s configuration is one, and says that it is a lab’s', () => {
+  const config = parseConfig('keyturn.yaml', text, {});
+  expect(config.mode).toBe('lab');
+  expect(config.kbs.main?.publicUrl).toBe('http://127.0.0.1:4007');
+});
+
+test('production takes no configuration that is the lab’s but for its mode', () => {
+  expect(() => parseConfig('keyturn.yaml', text.replace('mode: lab', 'mode: production'), {})).toThrow();
+});
+
+test('an old write can land for no longer than 4 s', () => {
+  const { tokenSeconds, leewaySeconds, clockBoundSeconds, handlingBoundSeconds } = parseConfig('keyturn.yaml', text, {}).kbs.main ?? {};
+  const bounds = Object.values(handlingBoundSeconds ?? {});
+  expect(bounds).toHaveLength(3);
+  for (const bound of bounds) expect((tokenSeconds ?? 60) + (leewaySeconds ?? 60) + (clockBoundSeconds ?? 60) + bound + 1).toBeLessThanOrEqual(4);
+});

@@ -1,0 +1,80 @@
+import { generateKeyPairSync, sign, verify } from 'node:crypto';
+import type pg from 'pg';
+import type { Reason } from '#src/domain/reasons.ts';
+import type { Release, Revocation } from '#src/domain/release.ts';
+import { Fault } from '#src/errors.ts';
+import type { Clock, Signer, World } from '#src/world.ts';
+import { clockOf } from '#state/database.ts';
+import { openVerifier } from './world/attestation.ts';
+import { openTestBroker, type TestBroker } from './world/broker.ts';
+import { openTestCluster, type TestCluster } from './world/cluster.ts';
+import { type Network, openNetwork } from './world/hazards.ts';
+import { type KeyStoreOptions, openTestKeyStore, type TestKeyStore } from './world/key-store.ts';
+import { openTestWeights, type TestWeights } from './world/weights.ts';
+
+/** How hostile the world is beside the hazards that a test arms. */
+export interface TestWorldOptions extends Partial<KeyStoreOptions> {}
+
+/** Every outside system, in memory, as hostile as the real ones: it loses answers, lands writes late, lists late, and logs what arrived. */
+export interface TestWorld {
+  readonly world: World;
+  readonly network: Network;
+  readonly clock: Clock;
+  /** Moves the database's clock on. Seconds. */
+  readonly advance: (seconds: number) => Promise<void>;
+  readonly kms: TestKeyStore;
+  readonly kbs: TestBroker;
+  readonly weights: TestWeights;
+  readonly cluster: TestCluster;
+  /** What Git says: releases whose signatures no longer hold (by digest), and the revocations at the tip. */
+  readonly git: { unsigned: Map<string, { reason: Reason; about: string }>; revocations: Revocation[]; unreachable: boolean };
+}
+
+/** Opens a world whose systems follow the database's clock and whose guests write the proxy's rows. */
+export async function openTestWorld(pool: pg.Pool, options: TestWorldOptions = {}): Promise<TestWorld> {
+  const clock = clockOf(pool);
+  const network = openNetwork(clock);
+  const verifier = await openVerifier();
+  const kms = openTestKeyStore('kms', network, clock, { listingLagSeconds: 0, disableLagSeconds: 0, disabledProofSeconds: 0, ...options });
+  const kbs = openTestBroker(pool, network, clock, verifier);
+  const weights = openTestWeights(network);
+  const cluster = openTestCluster({ network, clock, broker: kbs, weights });
+  const git: TestWorld['git'] = { unsigned: new Map(), revocations: [], unreachable: false };
+  const world: World = {
+    installation: 'test',
+    signer: testSigner(),
+    documents: documentsOf(git),
+    weights,
+    keyStore: (name) => named(name, kms),
+    broker: (name) => named(name, kbs),
+    cluster: (name) => named(name, cluster),
+  };
+  const advance = async (seconds: number): Promise<void> => {
+    await pool.query(`update installation set clock_offset = clock_offset + $1 * interval '1 second'`, [seconds]);
+  };
+  return { world, network, clock, advance, kms, kbs, weights, cluster, git };
+}
+
+function named<T extends { readonly name: string }>(name: string, system: T): T {
+  if (name !== system.name) throw new Fault('NotConfigured', name);
+  return system;
+}
+
+function documentsOf(git: TestWorld['git']): World['documents'] {
+  return {
+    signedStill: async (release: Release) => git.unsigned.get(release.digest) ?? null,
+    revocations: async () => {
+      if (git.unreachable) throw new Fault('Unreachable', 'git');
+      return git.revocations;
+    },
+  };
+}
+
+function testSigner(): Signer {
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+  return {
+    publicKeyPem: publicKey.export({ format: 'pem', type: 'spki' }).toString(),
+    sign: async (bytes) => sign(null, bytes, privateKey).toString('base64'),
+    verify: (bytes, signature) => verify(null, bytes, publicKey, Buffer.from(signature, 'base64')),
+  };
+}

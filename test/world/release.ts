@@ -1,0 +1,114 @@
+import { digestOf } from '#src/digest.ts';
+import type { BaselineDocument } from '#src/domain/documents/release.ts';
+import type { Release } from '#src/domain/release.ts';
+
+/** What a test says of a release; the rest is the same in all. */
+export interface ReleaseOptions {
+  readonly workload?: string;
+  readonly serial: number;
+  /** The guests' measurement; the serial where it is not said. */
+  readonly svn?: string;
+  readonly soakSeconds?: number;
+  readonly keepPreviousSeconds?: number;
+  readonly minimumAttested?: number;
+  readonly image?: string;
+  readonly initData?: string;
+}
+
+/** The name that guests use for the test world's KBS. */
+export const PUBLIC_URL = 'https://kbs.test:8443';
+
+/** An image that exists nowhere. */
+export function imageOf(serial: number): string {
+  return `registry.test/chat@${digestOf(`image ${serial}`)}`;
+}
+
+/** Init-data that names the KBS and admits exactly this image. */
+export function initDataFor(image: string, url = PUBLIC_URL): string {
+  const policy = { default: [{ type: 'reject' }], transports: { docker: { [image]: [{ type: 'insecureAcceptAnything' }] } } };
+  const hub = [`[kbc]`, `name = "cc_kbc"`, `url = "${url}"`, `[image]`, `image_security_policy = '${JSON.stringify(policy)}'`].join('\n');
+  return [`version = "0.1.0"`, `algorithm = "sha256"`, `[data]`, `"cdh.toml" = """`, hub, `"""`, ''].join('\n');
+}
+
+/** A release of one Deployment, valid in every field. */
+export function testRelease(options: ReleaseOptions): Release {
+  const { workload = 'chat', serial, svn = String(serial) } = options;
+  const image = options.image ?? imageOf(serial);
+  const initData = options.initData ?? initDataFor(image);
+  const document = {
+    apiVersion: 'keyturn.dev/v1alpha1' as const,
+    kind: 'Release' as const,
+    workload,
+    serial,
+    previous: null,
+    expires: '2099-01-01T00:00:00Z',
+    artifact: {
+      source: 'plaintext' as const,
+      from: null,
+      address: `file:///plaintext/${workload}/${serial}`,
+      keyPath: null,
+      plaintextManifest: digestOf(`manifest ${workload} ${serial}`),
+      stores: ['models'],
+      codec: 'tink-aes256-gcm-hkdf-1mb' as const,
+      format: 'safetensors',
+    },
+    images: { chat: image },
+    guests: { sample: guestOf(serial, svn, initData) },
+    targets: [targetOf(workload, svn, options.minimumAttested ?? 3)],
+    key: { store: 'kms', rotateAfterDays: null, rotateBy: 'reencrypt' as const, destroyAfterDays: null },
+    rollout: {
+      mode: 'patch' as const,
+      batch: 1,
+      deadlineSeconds: 14_400,
+      soakSeconds: options.soakSeconds ?? 10,
+      keepPreviousSeconds: options.keepPreviousSeconds ?? 20,
+      attestation: { source: 'proxy' as const, maxAgeSeconds: 300 },
+    },
+  };
+  const digest = digestOf(JSON.stringify(document));
+  return { ...document, digest, path: `releases/${workload}/${serial}.yaml`, approvedBy: ['ada', 'bo'], trustVersion: 1, initData: { sample: initData } };
+}
+
+function guestOf(serial: number, svn: string, initData: string): Release['guests'][string] {
+  return {
+    tee: 'sample',
+    runtimeClass: `kata-lab-${svn}`,
+    devices: { gpu: 0, switch: 0 },
+    initData: { file: `guests/chat/${serial}.toml`, digest: digestOf(initData) },
+    referenceValues: { svn: [svn] },
+    kbsResources: [],
+  };
+}
+
+function targetOf(workload: string, svn: string, minimumAttested: number): Release['targets'][number] {
+  return {
+    cluster: 'east',
+    namespace: 'inference',
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    name: workload,
+    guest: 'sample',
+    kbs: 'main',
+    store: 'models',
+    minimumAttested,
+    set: {
+      '/spec/template/metadata/annotations/io.katacontainers.config.hypervisor.cc_init_data': `\${initData}`,
+      '/spec/template/spec/runtimeClassName': `kata-lab-${svn}`,
+      '/spec/template/spec/containers/name=chat/image': `\${images.chat}`,
+      '/spec/template/spec/containers/name=chat/env/name=KEY_URI/value': `kbs:///\${keyPath}`,
+      '/spec/template/spec/containers/name=chat/env/name=ARTIFACT/value': `\${artifact}`,
+    },
+  };
+}
+
+/** The baseline that lets Keyturn write to the test world's KBS. */
+export const BASELINE: BaselineDocument = {
+  apiVersion: 'keyturn.dev/v1alpha1',
+  kind: 'Baseline',
+  kbs: 'main',
+  version: 1,
+  takeover: true,
+  referenceValues: { launch_digest: ['abcde'] },
+  attestationPolicies: {},
+  grants: [],
+};

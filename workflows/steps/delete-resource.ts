@@ -1,0 +1,59 @@
+import type { Json } from '#src/domain/json.ts';
+import type { Answer, Sent } from '#src/domain/kbs.ts';
+import { type Instant, later } from '#src/instant.ts';
+import { type Place, placesOf } from '../places.ts';
+import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
+
+/**
+ * The old path is empty, and stays so: every write of it has its answer or can no longer land, and a
+ * deletion sent after that was acknowledged (R5). Denied and deleted both, because a KBS that loses its policy releases what it has (R8).
+ */
+export const deleteResource: Effect = { kind: 'effect', name: 'delete-resource', observe, act };
+
+async function observe(look: Look): Promise<Seen | NotYet> {
+  const deletions: Json[] = [];
+  for (const place of placesOf(look.world, look.subject)) {
+    const standing = await standingOf(look, place);
+    switch (standing.kind) {
+      case 'empty':
+        deletions.push({ ...place, put: 'never' });
+        break;
+      case 'late':
+        return notYet('LateWritesPossible', `${place.kbs} ${place.path}`, standing.until);
+      case 'present':
+        return notYet('DeleteUnanswered', `${place.kbs} ${place.path}`);
+      case 'deleted':
+        deletions.push({ ...place, deletedAt: standing.deletion.at, answer: standing.deletion.answer?.type ?? null });
+    }
+  }
+  return seen({ deletions });
+}
+
+async function act(look: Look): Promise<void> {
+  for (const place of placesOf(look.world, look.subject)) {
+    const { kind } = await standingOf(look, place);
+    if (kind === 'present') await look.world.broker(place.kbs).deleteResource(look.ledger.gone(look.run, place.kbs, place.path));
+  }
+}
+
+type Standing =
+  | { readonly kind: 'empty' | 'present' }
+  /** A write may still land, until then. */
+  | { readonly kind: 'late'; readonly until: Instant }
+  | { readonly kind: 'deleted'; readonly deletion: Sent };
+
+async function standingOf(look: Look, { kbs, path }: Place): Promise<Standing> {
+  const puts = await look.ledger.sends(kbs, 'resource', path);
+  if (puts.length === 0) return { kind: 'empty' };
+  const { lateWriteSeconds } = look.world.broker(kbs);
+  const settled = puts.map((put) => put.answeredAt ?? later(put.at, lateWriteSeconds.resource)).reduce((last, instant) => (instant > last ? instant : last));
+  if (settled > look.now) return { kind: 'late', until: settled };
+  const deletions = await look.ledger.sends(kbs, 'delete', path);
+  const deletion = deletions.findLast((sent) => sent.at >= settled && isDone(sent.answer));
+  return deletion === undefined ? { kind: 'present' } : { kind: 'deleted', deletion };
+}
+
+/** KBS says `PluginInternalError` where there was nothing to delete: as good as a deletion. */
+function isDone(answer: Answer | null): boolean {
+  return answer !== null && (answer.type === null || answer.type === 'PluginInternalError');
+}
