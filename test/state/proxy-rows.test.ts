@@ -48,9 +48,9 @@ test('fetches are those of one KBS and path since an instant, oldest first, with
     await noteProber(pool, 'prober');
     await noteProber(pool, 'prober');
     await recordFetch(pool, fetch);
-    const { rows } = await pool.query<{ at: Instant }>('select instant() as at');
+    await pool.query(`update installation set clock_offset = '1 minute'`);
+    const { rows } = await pool.query<{ at: Instant }>(`select instant() - interval '30 seconds' as at`);
     const since = rows[0]?.at ?? parseInstant('2026-01-01T00:00:00Z');
-    await pool.query('select pg_sleep(0.002)');
     await recordFetches(pool, [
       { ...fetch, decision: 'refused', status: 401, type: 'PolicyDeny', requestId: 'q2' },
       { ...fetch, sessionDigest: 'probe', requestId: 'q3' },
