@@ -21,3 +21,11 @@ export class Fault extends Error {
 export function isFault(thrown: unknown): thrown is Fault {
   return thrown instanceof Error && thrown.name === 'Fault' && 'reason' in thrown;
 }
+
+/** How Node and OpenSSL name it (X509_V_ERR_…, without the prefix, and Node's own about the name). */
+const CERTIFICATE_CODES = /^(?:CERT_|CRL_|DEPTH_ZERO_|ERR_TLS_CERT_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_|SELF_SIGNED_|UNABLE_TO_)/;
+
+/** Whether a connection failed because the other side's certificate was not taken: somebody answered, and asking again does not help. */
+export function isCertificateError(thrown: unknown): boolean {
+  return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' && CERTIFICATE_CODES.test(thrown.code);
+}

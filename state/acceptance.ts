@@ -12,12 +12,17 @@ import type { Db } from './database.ts';
 import { denyPaths } from './deny-list.ts';
 import { appendEvent } from './events.ts';
 import { touchedBy } from './revocations.ts';
-import type { Enlist } from './runs.ts';
+import { type Enlist, lockWorkloads, runsWaitingFor } from './runs.ts';
 import { changeTarget } from './targets.ts';
 
-/** A release is accepted: it is the workload's target from here on, unless a revocation already forbids it. */
+/**
+ * A release is accepted: it is the workload's target from here on, unless a revocation already forbids
+ * it. Its brokers are locked first, as a revocation locks them all: of the two, whichever comes second
+ * sees the other, whatever replicas take them in.
+ */
 export async function acceptRelease(tx: Db, release: Release, enlist: Enlist): Promise<void> {
   const kbs = [...new Set(release.targets.map((target) => target.kbs))].sort();
+  await lockBrokers(tx, kbs);
   await changeTarget(tx, release.workload, enlist, async () => {
     await tx.query(`update documents set kbs = $2, workload = $3, serial = $4, verdict = 'accepted' where digest = $1 and kind = 'Release'`, [
       release.digest,
@@ -49,6 +54,7 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
     tx,
     brokers.map((broker) => broker.name),
   );
+  await lockWorkloads(tx, touched.workloads);
   const change = async (): Promise<void> => {
     await tx.query('update revisions set revoked_by = $2 where id = any($1) and revoked_by is null', [touched.revisions, revocation.digest]);
     await takeUnused(tx, touched.revisions);
@@ -98,11 +104,12 @@ async function deniedPaths(tx: Db, repository: string, revocation: Revocation, r
   return subject.kind === 'key' && 'path' in subject ? [...new Set([...paths, subject.path])] : paths;
 }
 
-/** A baseline is accepted: what else lives in that KBS, and the permission to write it whole. */
-export async function acceptBaseline(tx: Db, baseline: BaselineDocument & { readonly digest: Digest }, _enlist: Enlist): Promise<void> {
+/** A baseline is accepted: what else lives in that KBS, and the permission to write it whole. Who waited for one is woken. */
+export async function acceptBaseline(tx: Db, baseline: BaselineDocument & { readonly digest: Digest }, enlist: Enlist): Promise<void> {
   await lockBrokers(tx, [baseline.kbs]);
   await setBaseline(tx, baseline.kbs, baseline.digest);
   await raiseGenerations(tx, [baseline.kbs]);
+  for (const run of await runsWaitingFor(tx, ['BaselineMissing'])) await enlist(tx, run, null);
   await appendEvent(tx, {
     event: 'baseline-accepted',
     run: null,

@@ -143,7 +143,14 @@ export function asFault(thrown: unknown): unknown {
   if (/^(40001|40P01|55P03)$/.test(code)) return new Fault('Conflict', said, { cause: thrown });
   if (/^(53...|57014|58...)$/.test(code)) return new Fault('ServerError', said, { cause: thrown });
   if (/^28...$/.test(code)) return new Fault('Unauthenticated', said, { cause: thrown });
+  // Text of ours is storable; what is not came from somebody else's answer, and must not end the process.
+  if (isUnstorableText(code, thrown.message)) return new Fault('UnexpectedAnswer', said, { cause: thrown });
   return thrown;
+}
+
+/** U+0000, or half a surrogate pair, where a text or a `jsonb` was to be written. */
+function isUnstorableText(code: string, message: string): boolean {
+  return code === '22021' || code === '22P05' || (code === '22P02' && message.includes('for type json'));
 }
 
 function rethrow(thrown: unknown): never {

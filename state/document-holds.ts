@@ -1,9 +1,10 @@
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import { placeOf } from '#src/domain/documents/places.ts';
-import type { ReleaseDocument } from '#src/domain/documents/release.ts';
+import type { BaselineDocument, PlatformDocument, ReleaseDocument } from '#src/domain/documents/release.ts';
 import { isCarriedOut } from '#src/domain/documents/rules.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import type { Reason } from '#src/domain/reasons.ts';
+import { isGrantClaim } from '#src/domain/want.ts';
 import type { Db } from './database.ts';
 
 /** Why nothing moves for a workload, beside what its own runs wait for. */
@@ -29,22 +30,53 @@ export async function heldWorkloads(db: Db): Promise<ReadonlyMap<string, Hold>> 
     `select d.path, d.kind, d.bytes from documents d where d.present and d.verdict <> 'accepted' and d.kind not in ('File', 'Revocation')
        and exists (select 1 from documents first where first.path = d.path and first.seen < d.seen and first.kind <> 'File') order by d.path collate "C"`,
   );
-  const { rows: beyond } = await db.query<Holding>(
-    `select path, kind, bytes from documents where kind = 'Revocation' and verdict = 'accepted' and reason = 'NotSupportedYet' order by seen`,
-  );
+  const beyond = await revocationsBeyond(db);
   if (changed.length === 0 && beyond.length === 0) return held;
   const releases = await acceptedByWorkload(db);
+  const shared = beyond.length === 0 ? [] : await sharedDocuments(db);
   const hold = (workloads: readonly string[], reason: Reason, about: string): void => {
     for (const workload of workloads) if (!held.has(workload)) held.set(workload, { reason, about });
   };
   for (const { path } of changed) hold(reachOfDocument(path, releases), 'DocumentChanged', `${path}: put back the bytes that were first seen`);
-  for (const { path, bytes } of beyond) {
-    const parsed = parseDocument(path, bytes);
-    if (parsed.kind === 'bad' || parsed.document.kind !== 'Revocation') continue;
-    const { subject } = parsed.document;
-    hold(reachOfRevocation(subject, releases), 'NotSupportedYet', `${path}: subject.kind: ${subject.kind} cannot be carried out by this version`);
+  for (const { path, subject } of beyond) {
+    const kind = subject?.kind ?? 'what it says';
+    hold(reachOfRevocation(subject, releases, shared), 'NotSupportedYet', `${path}: subject.kind: ${kind} cannot be carried out by this version`);
   }
   return held;
+}
+
+/** Accepted revocations that this version cannot carry out; `subject` null: one that it cannot even read. */
+async function revocationsBeyond(db: Db): Promise<readonly { readonly path: string; readonly subject: RevocationSubject | null }[]> {
+  const { rows } = await db.query<Holding>(
+    `select path, kind, bytes from documents where kind = 'Revocation' and verdict = 'accepted' and reason = 'NotSupportedYet' order by seen`,
+  );
+  return rows.map(({ path, bytes }) => {
+    const parsed = parseDocument(path, bytes);
+    return { path, subject: parsed.kind === 'parsed' && parsed.document.kind === 'Revocation' ? parsed.document.subject : null };
+  });
+}
+
+/** Those whom an accepted revocation names as signers: nothing that they signed is accepted, whoever signed beside them. */
+export async function revokedSigners(db: Db): Promise<readonly { readonly person: string; readonly path: string }[]> {
+  return (await revocationsBeyond(db)).flatMap(({ path, subject }) => (subject?.kind === 'signer' ? [{ person: subject.person, path }] : []));
+}
+
+/** An accepted document that several workloads rest on: a platform, or a baseline in force. */
+interface Shared {
+  readonly approvedBy: readonly string[];
+  readonly document: PlatformDocument | BaselineDocument;
+}
+
+async function sharedDocuments(db: Db): Promise<readonly Shared[]> {
+  const { rows } = await db.query<{ path: string; bytes: Buffer; approved_by: string[] }>(
+    `select path, bytes, approved_by from documents where verdict = 'accepted'
+       and (kind = 'Platform' or (kind = 'Baseline' and digest in (select baseline from brokers where baseline is not null))) order by path collate "C"`,
+  );
+  return rows.flatMap(({ path, bytes, approved_by: approvedBy }) => {
+    const parsed = parseDocument(path, bytes);
+    const document = parsed.kind === 'parsed' ? parsed.document : null;
+    return document?.kind === 'Platform' || document?.kind === 'Baseline' ? [{ approvedBy, document }] : [];
+  });
 }
 
 /** Accepted releases of a workload that are not all behind it, with those who approved them. */
@@ -88,27 +120,67 @@ function reachOfDocument(path: string, releases: readonly Accepted[]): readonly 
 }
 
 /** The workloads that a revocation could touch: where its text does not say, all of them. */
-function reachOfRevocation(subject: RevocationSubject, releases: readonly Accepted[]): readonly string[] {
-  if (isCarriedOut(subject)) return [];
-  switch (subject.kind) {
+function reachOfRevocation(subject: RevocationSubject | null, releases: readonly Accepted[], shared: readonly Shared[]): readonly string[] {
+  if (subject !== null && isCarriedOut(subject)) return [];
+  switch (subject?.kind) {
     case 'target':
       return workloadsWhere(releases, ({ document }) =>
         document.targets.some((target) => target.cluster === subject.cluster && target.namespace === subject.namespace && target.name === subject.name),
       );
     case 'reference-value':
       // Platforms add values too, and which machine runs which is not in the release: whoever names a platform could be touched.
-      return workloadsWhere(releases, ({ document }) =>
-        Object.values(document.guests).some((guest) => guest.platform !== undefined || (guest.referenceValues[subject.name] ?? []).includes(subject.value)),
+      return workloadsWhere(
+        releases,
+        ({ document }) =>
+          Object.values(document.guests).some(({ platform }) => platform !== undefined) ||
+          listsValue(document, subject, releases) ||
+          restsOn(document, shared, (other) => hasValue(other, subject)),
       );
     case 'signer':
-      return workloadsWhere(releases, ({ approvedBy }) => approvedBy.includes(subject.person));
-    case 'device':
-    case 'key':
-    case 'release':
-    case 'workload':
-    case 'all':
+      return workloadsWhere(
+        releases,
+        ({ document, approvedBy }) => approvedBy.includes(subject.person) || restsOn(document, shared, (_, by) => by.includes(subject.person)),
+      );
+    default:
       return workloadsWhere(releases, () => true);
   }
+}
+
+type RevokedValue = Extract<RevocationSubject, { kind: 'reference-value' }>;
+
+/**
+ * Whether a release lists the value, or another release on one of its KBSs does: a KBS holds the union, and a
+ * name that no grant is written on is good for every guest there as soon as one release lists it.
+ */
+function listsValue(document: ReleaseDocument, value: RevokedValue, releases: readonly Accepted[]): boolean {
+  if (hasValueOf(document, value)) return true;
+  if (Object.values(document.guests).every(({ tee }) => isGrantClaim(tee, value.name))) return false;
+  const brokers = new Set(document.targets.map(({ kbs }) => kbs));
+  return releases.some((other) => other.document.targets.some(({ kbs }) => brokers.has(kbs)) && hasValueOf(other.document, value));
+}
+
+function hasValueOf({ guests }: ReleaseDocument, { name, value }: RevokedValue): boolean {
+  return Object.values(guests).some(({ referenceValues }) => Object.hasOwn(referenceValues, name) && referenceValues[name]?.includes(value) === true);
+}
+
+function hasValue({ referenceValues }: Shared['document'], { name, value }: RevokedValue): boolean {
+  const listed = Object.hasOwn(referenceValues, name) ? referenceValues[name] : undefined;
+  return Array.isArray(listed) ? listed.includes(value) : listed === value;
+}
+
+/** Whether a release rests on a shared document of which this is true. */
+function restsOn(
+  release: ReleaseDocument,
+  shared: readonly Shared[],
+  isTrue: (document: Shared['document'], approvedBy: readonly string[]) => boolean,
+): boolean {
+  return shared.some(({ document, approvedBy }) => {
+    const concerns =
+      document.kind === 'Platform'
+        ? Object.values(release.guests).some(({ platform }) => platform === document.id)
+        : release.targets.some(({ kbs }) => kbs === document.kbs);
+    return concerns && isTrue(document, approvedBy);
+  });
 }
 
 function workloadsWhere(releases: readonly Accepted[], touches: (accepted: Accepted) => boolean): readonly string[] {

@@ -55,7 +55,7 @@ async function rebuildRelease(db: Db, parts: Verifying, digest: string): Promise
 
 /** Verifies a stored release's signatures again: its serial and expiry bounded its acceptance, and are not asked. */
 export async function rejudgeRelease(db: Db, parts: Verifying, row: StoredDocument): Promise<Judged<Release>> {
-  const evidence = await evidenceOf(db, parts, row, 'all');
+  const evidence = await evidenceOf(db, parts, row, 'counted');
   return verifyRelease(evidence, { kind: 'again' }, { files: await namedFiles(db, row), sample: parts.sample });
 }
 
@@ -67,7 +67,7 @@ async function rebuild<T>(
   judge: (evidence: Evidence) => Judged<Checked<T>>,
 ): Promise<Checked<T>> {
   const row = await found(db, kind, digest);
-  const judged = judge(await evidenceOf(db, parts, row, 'all'));
+  const judged = judge(await evidenceOf(db, parts, row, 'counted'));
   if (judged.kind !== 'accepted')
     throw new Fault('Tampered', `documents: the accepted ${row.path} (${digest}) does not verify: ${judged.reason}, ${judged.about}`);
   return judged.value;
@@ -84,7 +84,7 @@ export async function evidenceOf(
   db: Db,
   parts: Verifying,
   file: { readonly path: string; readonly bytes: Uint8Array },
-  which: 'present' | 'all',
+  which: 'present' | 'counted',
 ): Promise<Evidence> {
   const trust = await trustInForce(db, parts.initialDigest);
   if (trust.kind === 'bad') throw new Fault(trust.reason, trust.about);

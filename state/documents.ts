@@ -3,10 +3,11 @@ import { type Digest, digestOf } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import { type DocumentKind, documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
 import type { Reason } from '#src/domain/reasons.ts';
-import type { Snapshot } from '#src/domain/repository.ts';
+import type { Snapshot, Unread } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault } from '#src/errors.ts';
 import type { Db } from './database.ts';
+import { storableJson } from './text.ts';
 
 /** `File`: named by a document. `Unknown`: bytes that do not belong at their path, kept so that they are seen. */
 export type StoredKind = DocumentKind | 'File' | 'Unknown';
@@ -36,16 +37,22 @@ export async function branchOf(db: Db, name: string): Promise<Branch | null> {
 
 /**
  * Moves the branch on from `known`, in the caller's transaction; false: another replica moved it, and
- * what was read must not be stored over what that one stored.
+ * what was read must not be stored over what that one stored. `unread`: what the tip shows and nobody
+ * reads; null: as before.
  */
-export async function moveBranch(tx: Db, name: string, known: Branch | null, next: Branch): Promise<boolean> {
+export async function moveBranch(tx: Db, name: string, known: Branch | null, next: Branch, unread: readonly Unread[] | null): Promise<boolean> {
   await tx.query(`select pg_advisory_xact_lock(hashtextextended('branch/' || $1, 0))`, [name]);
   const now = await branchOf(tx, name);
   if (now?.commit !== known?.commit || now?.rewrittenTo !== known?.rewrittenTo) return false;
   await tx.query(
-    `insert into branches (name, commit_id, rewritten_to) values ($1, $2, $3)
-     on conflict (name) do update set commit_id = $2, rewritten_to = $3, seen_at = instant()`,
-    [name, next.commit, next.rewrittenTo],
+    `insert into branches (name, commit_id, rewritten_to, unread) values ($1, $2, $3, coalesce($4::jsonb, '[]'))
+     on conflict (name) do update set commit_id = $2, rewritten_to = $3, unread = coalesce($4::jsonb, branches.unread), seen_at = instant()`,
+    [
+      name,
+      next.commit,
+      next.rewrittenTo,
+      unread === null ? null : JSON.stringify(storableJson(unread.map(({ path, reason, about }) => ({ path, reason, about })))),
+    ],
   );
   return true;
 }
@@ -161,10 +168,12 @@ function checked(row: Row): StoredDocument {
   return { ...row, digest };
 }
 
-/** The documents that wait and lie at the branch's tip, in the order of their paths. */
-export async function waitingDocuments(db: Db): Promise<readonly StoredDocument[]> {
-  const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where verdict = 'waiting' and present order by path collate "C", seen`);
-  return rows.map(checked);
+/** The documents that wait and lie at the branch's tip, in the order of their paths: names only, so that one row that was tampered with stops no other. */
+export async function waitingDocuments(db: Db): Promise<readonly Pick<StoredDocument, 'path' | 'digest' | 'kind'>[]> {
+  const { rows } = await db.query<Pick<StoredDocument, 'path' | 'digest' | 'kind'>>(
+    `select path, digest, kind from documents where verdict = 'waiting' and present order by path collate "C", seen`,
+  );
+  return rows;
 }
 
 /** One row, locked where the caller holds a transaction; null: there is none. */
@@ -206,13 +215,18 @@ export async function documentBytes(db: Db, digest: string): Promise<Uint8Array 
   return rows[0] === undefined ? null : checked(rows[0]).bytes;
 }
 
-/** A document's bundles: those at the branch's tip, or every one ever seen. */
-export async function bundlesOf(db: Db, documentPath: string, which: 'present' | 'all'): Promise<readonly RepositoryFile[]> {
+/** A document's bundles: those at the branch's tip; with `counted`, before them those that carried its acceptance, wherever they are now. */
+export async function bundlesOf(db: Db, documentPath: string, which: 'present' | 'counted'): Promise<readonly RepositoryFile[]> {
   const { rows } = await db.query<RepositoryFile>(
-    'select path, bytes from bundles where document_path = $1 and (present or $2) order by path collate "C", digest',
-    [documentPath, which === 'all'],
+    'select path, bytes from bundles where document_path = $1 and (present or ($2 and counted)) order by ($2 and counted) desc, path collate "C", digest',
+    [documentPath, which === 'counted'],
   );
   return rows;
+}
+
+/** Remembers the bundles at these paths as those that carried the document's acceptance, in the caller's transaction. */
+export async function keepBundles(tx: Db, documentPath: string, paths: readonly string[]): Promise<void> {
+  await tx.query('update bundles set counted = true where document_path = $1 and present and path = any($2)', [documentPath, paths]);
 }
 
 /** A document of a series, as anti-replay sees it. */

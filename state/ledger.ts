@@ -16,7 +16,7 @@ import { resourceAt } from './resources.ts';
 import { stillMine } from './runs.ts';
 import { sharersOf } from './sealings.ts';
 import { answerSend, insertSend, type Sending, sendsOf } from './sends.ts';
-import { type WantContext, wantedRevisions, wantFrom } from './want.ts';
+import { baselineOf, type WantContext, wantedRevisions, wantFrom } from './want.ts';
 
 /** What a ledger is opened on. */
 export interface LedgerParts extends WantContext {
@@ -61,7 +61,7 @@ function permit<T>(parts: LedgerParts, run: Run | null, value: (tx: Db) => Promi
 function readWant(parts: LedgerParts, run: Run | null, kbs: string, kind: 'policy' | 'referenceValue'): Read<Want> {
   return permit(parts, run, async (tx) => {
     const broker = await existing(tx, kbs, kind === 'policy' ? 'share' : 'update');
-    if (broker.baseline === null || !(await parts.loaders.baseline(broker.baseline)).takeover) return null;
+    if ((await baselineOf(parts.loaders, broker))?.takeover !== true) return null;
     const want = await wantFrom(parts, tx, broker);
     if (kind === 'referenceValue') await rememberNames(tx, kbs, Object.keys(want.referenceValues));
     return { value: want, sending: sendingOf(run, kbs, kind, null, want.generation) };
@@ -112,8 +112,7 @@ async function existing(db: Db, kbs: string, lock: 'none' | 'share' | 'update' =
 }
 
 async function takenOver(parts: LedgerParts, kbs: string): Promise<boolean> {
-  const { baseline } = await existing(parts.pool, kbs);
-  return baseline !== null && (await parts.loaders.baseline(baseline)).takeover;
+  return (await baselineOf(parts.loaders, await existing(parts.pool, kbs)))?.takeover === true;
 }
 
 async function wantedPaths(parts: LedgerParts, db: Db, broker: BrokerRow): Promise<readonly KeyPath[]> {

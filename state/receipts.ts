@@ -59,7 +59,7 @@ interface RunRow {
  */
 export async function appendReceipt(tx: Db, receipt: NewReceipt): Promise<{ readonly number: number; readonly digest: Digest }> {
   // First the lock, then the reading: one statement would read what it saw before it waited.
-  await tx.query('select 1 from runs where id = $1 for update', [receipt.run]);
+  await tx.query('select 1 from runs where id = $1 for no key update', [receipt.run]);
   const row = await readRunRow(tx, receipt.run);
   const { number, previous, at } = await nextLink(tx, receipt.run);
   const { run, step, facts, evidence, proof, verdicts, kept, moves } = receipt;

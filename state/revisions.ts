@@ -1,5 +1,6 @@
 import { counting, factsOf, instantsOf, type Link } from '#src/domain/fold.ts';
 import type { Facts, Known, Release, RevisionState } from '#src/domain/release.ts';
+import { Fault } from '#src/errors.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
 
@@ -8,6 +9,8 @@ export type LoadRelease = (digest: string) => Promise<Release>;
 
 interface RevisionRow {
   readonly id: number;
+  readonly workload: string;
+  readonly serial: number;
   readonly release: string;
   readonly rotation: string;
   readonly path_number: number;
@@ -21,7 +24,7 @@ interface RevisionRow {
   readonly taken: boolean;
 }
 
-const SELECT = `select r.id, r.release, r.rotation, r.path_number, r.state, r.withdrawn_by is not null as withdrawn, r.revoked_by is not null as revoked,
+const SELECT = `select r.id, r.workload, r.serial, r.release, r.rotation, r.path_number, r.state, r.withdrawn_by is not null as withdrawn, r.revoked_by is not null as revoked,
     s.id as sealing, s.workload as sealing_workload, s.epoch, s.rotation as sealing_rotation, s.taken
   from revisions r join sealings s on s.id = r.sealing`;
 
@@ -69,7 +72,10 @@ async function receiptsOf(db: Db, rows: readonly RevisionRow[]): Promise<Readonl
   return Map.groupBy(links, (link) => link.run);
 }
 
+/** Throws Fault('Tampered') where the row does not agree with the document that was signed: the target is chosen by the row's serial. */
 function knownOf(row: RevisionRow, release: Release, own: readonly Link[], sealed: Facts): Known {
+  if (row.workload !== release.workload || row.serial !== release.serial || row.sealing_workload !== release.workload)
+    throw new Fault('Tampered', `revisions: ${row.workload}/${row.serial} names the release ${release.path} (${row.release})`);
   const { keyId, ciphertextDigest } = sealed;
   return {
     id: row.id,

@@ -60,7 +60,7 @@ export async function claimRun(db: Db, id: string, owner: string): Promise<Claim
 
 /** The run again, while the claim is still this one; null: fenced. `lock` holds it until the transaction ends. */
 export async function refreshRun(db: Db, run: Run, lock = false): Promise<Claimed | null> {
-  const { rows } = await db.query<RunRow>(`select ${COLUMNS} from runs where id = $1 and claim = $2 and ended_at is null${lock ? ' for update' : ''}`, [
+  const { rows } = await db.query<RunRow>(`select ${COLUMNS} from runs where id = $1 and claim = $2 and ended_at is null${lock ? ' for no key update' : ''}`, [
     run.id,
     run.claim,
   ]);
@@ -104,7 +104,7 @@ export interface Rest {
  */
 export async function restRun(tx: Db, run: Run, rest: Rest): Promise<boolean> {
   const { rowCount } = await tx.query(
-    `update runs set step = $3, waiting_for = $4, about = $5, next_retry_at = $6,
+    `update runs set owner = null, step = $3, waiting_for = $4, about = $5, next_retry_at = $6,
        since = case when waiting_for = $4 and about = $5 and since is not null then since else instant() end,
        failures = case when waiting_for = $4 and about = $5 then failures + 1 else 1 end
      where id = $1 and claim = $2 and ended_at is null`,
@@ -125,7 +125,7 @@ export async function advanceRun(tx: Db, run: Run, change: { generations: Readon
 /** Ends a run. */
 export async function endRun(tx: Db, id: string): Promise<void> {
   await tx.query(
-    'update runs set ended_at = instant(), waiting_for = null, about = null, since = null, next_retry_at = null, deadline = null where id = $1 and ended_at is null',
+    'update runs set ended_at = instant(), owner = null, waiting_for = null, about = null, since = null, next_retry_at = null, deadline = null where id = $1 and ended_at is null',
     [id],
   );
 }
@@ -146,8 +146,19 @@ export async function openRuns(db: Db, workload: string | null = null): Promise<
 }
 
 /** One change of a workload at a time: its runs wake each other, and would deadlock on their rows. */
-export async function lockWorkload(tx: Db, workload: string): Promise<void> {
-  await tx.query(`select pg_advisory_xact_lock(hashtextextended('workload/' || $1, 0))`, [workload]);
+export function lockWorkload(tx: Db, workload: string): Promise<void> {
+  return lockWorkloads(tx, [workload]);
+}
+
+/**
+ * The same for several at once. All their open runs are locked with them, in the order of their ids: who
+ * wakes many runs together (`enlistMany`) takes them in that order and asks for no workload. Always *for
+ * no key update*: a row that is updated twice in one transaction has its foreign key checked again, and
+ * that check would wait for a *for update* on the run that caused it.
+ */
+export async function lockWorkloads(tx: Db, workloads: readonly string[]): Promise<void> {
+  for (const workload of [...workloads].sort()) await tx.query(`select pg_advisory_xact_lock(hashtextextended('workload/' || $1, 0))`, [workload]);
+  await tx.query('select id from runs where workload = any($1) and ended_at is null order by id for no key update', [workloads]);
 }
 
 /** Fences whoever holds an open run of the workload: its target may have moved. */
@@ -187,4 +198,19 @@ export async function overdueRuns(db: Db): Promise<readonly string[]> {
 export async function runsWaitingFor(db: Db, reasons: readonly Reason[]): Promise<readonly string[]> {
   const { rows } = await db.query<{ id: string }>('select id from runs where ended_at is null and waiting_for = any($1) order by id', [reasons]);
   return rows.map((row) => row.id);
+}
+
+/** Who has an open run in hand just now, each once. */
+export async function ownersOfOpenRuns(db: Db): Promise<readonly string[]> {
+  const { rows } = await db.query<{ owner: string }>('select distinct owner from runs where ended_at is null and owner is not null order by owner');
+  return rows.map((row) => row.owner);
+}
+
+/** Takes the runs out of a dead replica's hands, and fences it; returns their ids. */
+export async function releaseOwner(tx: Db, owner: string): Promise<readonly string[]> {
+  const { rows } = await tx.query<{ id: string }>(
+    `update runs set owner = null, claim = claim + 1 where id in (select id from runs where owner = $1 and ended_at is null order by id for no key update) returning id`,
+    [owner],
+  );
+  return rows.map((row) => row.id).sort();
 }

@@ -28,6 +28,7 @@ create table branches (
   commit_id text not null,
   seen_at timestamp(3) with time zone not null default instant(),
   rewritten_to text,
+  unread jsonb not null default '[]'::jsonb,
   constraint branches_pkey PRIMARY KEY (name)
 );
 
@@ -47,6 +48,7 @@ create table bundles (
   bytes bytea not null,
   first_seen_at timestamp(3) with time zone not null default instant(),
   present boolean not null default true,
+  counted boolean not null default false,
   constraint bundles_pkey PRIMARY KEY (path, digest)
 );
 
@@ -151,6 +153,15 @@ create table migrations (
   breaking boolean not null,
   applied_at timestamp(3) with time zone not null default clock_timestamp(),
   constraint migrations_pkey PRIMARY KEY (name)
+);
+
+create table polls (
+  branch text not null,
+  read_at timestamp(3) with time zone,
+  failing_since timestamp(3) with time zone,
+  reason text,
+  about text,
+  constraint polls_pkey PRIMARY KEY (branch)
 );
 
 create table probers (

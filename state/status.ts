@@ -4,12 +4,14 @@ import { targetOf } from '#src/domain/target.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
 import { heldWorkloads } from './document-holds.ts';
+import { type Poll, pollsOf } from './polls.ts';
 
 /** Where everything stands, from rows alone: for `keyturn status` and whoever shows the same. */
 export interface Status {
   /** On the database's clock. */
   readonly at: Instant;
   readonly installation: { readonly name: string; readonly mode: string } | null;
+  readonly polls: readonly PollStatus[];
   readonly branches: readonly BranchStatus[];
   readonly documents: readonly DocumentStatus[];
   readonly workloads: readonly WorkloadStatus[];
@@ -19,6 +21,12 @@ export interface Status {
   readonly receipts: { readonly written: number; readonly signed: number; readonly signedAt: Instant | null };
 }
 
+/** How the last look at a branch went. */
+export interface PollStatus extends Poll {
+  /** What a person can do; null where it is answered. */
+  readonly help: string | null;
+}
+
 /** The watched branch, as last seen. */
 export interface BranchStatus {
   readonly name: string;
@@ -26,6 +34,8 @@ export interface BranchStatus {
   readonly seenAt: Instant;
   /** A tip that does not descend from `commit`; null: the history is whole. */
   readonly rewrittenTo: string | null;
+  /** Entries of the watched folders that nobody reads: of a wrong name, too large, links. */
+  readonly unread: readonly { readonly path: string; readonly reason: Reason; readonly about: string; readonly help: string }[];
 }
 
 /** A document of the branch's tip, and what became of it. `help` says what a person can do; null where there is nothing to do. */
@@ -58,7 +68,7 @@ export interface WorkloadStatus {
   readonly name: string;
   /** What it should run, as `s<serial>-v<epoch>`; null: it is held. */
   readonly target: string | null;
-  /** A document that holds it; null: none does. */
+  /** A document that holds it, or that nothing good is left to run, and what became of what was there; null: it is not held. */
   readonly held: { readonly reason: Reason; readonly about: string; readonly help: string } | null;
   /** Newest first. */
   readonly revisions: readonly RevisionStatus[];
@@ -95,6 +105,8 @@ export interface BrokerStatus {
 const DOCUMENTS_SHOWN = 1000;
 /** A workload's history is long after years; its newest are what people ask about. */
 const REVISIONS_SHOWN = 20;
+/** Of those that a held workload had, its newest. */
+const FALLEN_SHOWN = 3;
 
 /** Reads it. The parts are read one after the other, so they may differ by what happened in between. */
 export async function readStatus(db: Db): Promise<Status> {
@@ -108,8 +120,8 @@ export async function readStatus(db: Db): Promise<Status> {
   return {
     at: head.at,
     installation: installations[0] ?? null,
-    branches: (await db.query<BranchStatus>('select name, commit_id as commit, seen_at as "seenAt", rewritten_to as "rewrittenTo" from branches order by name'))
-      .rows,
+    polls: await polls(db),
+    branches: await branches(db),
     documents: await documents(db),
     workloads: await workloads(db),
     runs: await runs(db),
@@ -123,6 +135,17 @@ export function helpFor(reason: string | null): string | null {
   return reason !== null && Object.hasOwn(reasons, reason) ? reasons[reason as Reason].help : null;
 }
 
+async function polls(db: Db): Promise<readonly PollStatus[]> {
+  return (await pollsOf(db)).map((poll) => ({ ...poll, help: helpFor(poll.reason) }));
+}
+
+async function branches(db: Db): Promise<readonly BranchStatus[]> {
+  const { rows } = await db.query<BranchStatus>(
+    'select name, commit_id as commit, seen_at as "seenAt", rewritten_to as "rewrittenTo", unread from branches order by name',
+  );
+  return rows.map((row) => ({ ...row, unread: row.unread.map((entry) => ({ ...entry, help: reasons[entry.reason].help })) }));
+}
+
 async function documents(db: Db): Promise<readonly DocumentStatus[]> {
   const { rows } = await db.query<Omit<DocumentStatus, 'help'>>(
     `select path, kind, digest, verdict, reason, about, approved_by as "approvedBy", first_seen_at as "firstSeenAt"
@@ -133,16 +156,19 @@ async function documents(db: Db): Promise<readonly DocumentStatus[]> {
 }
 
 async function workloads(db: Db): Promise<readonly WorkloadStatus[]> {
-  const { rows } = await db.query<RevisionStatus & { workload: string }>(
+  const { rows } = await db.query<RevisionStatus & { workload: string; because: string | null }>(
     `select r.workload, r.id, r.serial, s.epoch, r.rotation, r.state, r.withdrawn_by is not null as withdrawn, r.revoked_by is not null as revoked,
-       r.accepted_at as "acceptedAt" from revisions r join sealings s on s.id = r.sealing order by r.workload, r.serial desc, s.epoch desc, r.id desc`,
+       r.accepted_at as "acceptedAt", (select min(path) from documents d where d.digest = r.revoked_by and d.kind = 'Revocation') as because
+     from revisions r join sealings s on s.id = r.sealing order by r.workload, r.serial desc, s.epoch desc, r.id desc`,
   );
   const held = await heldWorkloads(db);
   const names = [...new Set([...rows.map(({ workload }) => workload), ...held.keys()])].sort();
   return names.map((name) => {
-    const revisions = rows.filter(({ workload }) => workload === name).map(({ workload: _, ...revision }) => revision);
+    const own = rows.filter(({ workload }) => workload === name);
+    const revisions = own.map(({ workload: _, because: __, ...revision }) => revision);
     const target = targetOf(revisions.map((revision) => ({ ...revision, release: { serial: revision.serial }, sealing: { epoch: revision.epoch } })));
-    const hold = held.get(name);
+    const fallen = target === null && own.length > 0 ? ({ reason: 'Held', about: own.slice(0, FALLEN_SHOWN).map(fallenOf).join(', ') } as const) : undefined;
+    const hold = held.get(name) ?? fallen;
     return {
       name,
       target: target === null ? null : `s${target.serial}-v${target.epoch}`,
@@ -150,6 +176,12 @@ async function workloads(db: Db): Promise<readonly WorkloadStatus[]> {
       revisions: revisions.slice(0, REVISIONS_SHOWN),
     };
   });
+}
+
+/** Why a revision is nothing to run. */
+function fallenOf({ serial, epoch, state, withdrawn, revoked, because }: RevisionStatus & { readonly because: string | null }): string {
+  const fact = revoked ? `revoked${because === null ? '' : ` by ${because}`}` : withdrawn ? 'withdrawn' : state;
+  return `s${serial}-v${epoch} is ${fact}`;
 }
 
 async function runs(db: Db): Promise<readonly RunStatus[]> {

@@ -74,7 +74,9 @@ export async function changeTarget(tx: Db, workload: string, enlist: Enlist, cha
 /** Inserts what the plan finds missing, until it finds nothing. */
 async function replan(tx: Db, workload: string): Promise<void> {
   const { rows: accepted } = await tx.query<{ digest: string; serial: number; kbs: string[] }>(
-    `select digest, serial, kbs from documents where kind = 'Release' and verdict = 'accepted' and workload = $1`,
+    // The path is part of what was judged: a serial that somebody wrote into the row makes no release newer.
+    `select digest, serial, kbs from documents
+     where kind = 'Release' and verdict = 'accepted' and workload = $1 and path = 'releases/' || workload || '/' || serial || '.yaml'`,
     [workload],
   );
   for (;;) {

@@ -2,7 +2,8 @@ import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/r
 import type { Want } from '#src/domain/kbs.ts';
 import type { Known, Release } from '#src/domain/release.ts';
 import { type Refusal, type WantParts, wantOf, wantRefusal } from '#src/domain/want.ts';
-import { type BrokerRow, brokerRow, brokerRows } from './brokers.ts';
+import { Fault } from '#src/errors.ts';
+import { type BrokerRow, brokerRow, brokerRows, lockBrokers } from './brokers.ts';
 import type { Db } from './database.ts';
 import { knownRevisions, type LoadRelease } from './revisions.ts';
 
@@ -25,6 +26,14 @@ export async function wantFrom(context: WantContext, db: Db, broker: BrokerRow):
   return wantOf(await partsOf(context, db, broker));
 }
 
+/** The baseline in force at a broker; null: none. Throws Fault('Tampered') where its row names one that was signed for another broker. */
+export async function baselineOf(loaders: Loaders, { name, baseline: digest }: BrokerRow): Promise<BaselineDocument | null> {
+  if (digest === null) return null;
+  const baseline = await loaders.baseline(digest);
+  if (baseline.kbs !== name) throw new Fault('Tampered', `brokers: ${name} has the baseline ${digest}, which was signed for ${baseline.kbs}`);
+  return baseline;
+}
+
 /** The revisions that a KBS should hold: live, published, serving or closing, and not revoked. */
 export async function wantedRevisions(loaders: Loaders, db: Db, kbs: string): Promise<readonly Known[]> {
   const wanted = await knownRevisions(db, { wanted: true }, loaders.release);
@@ -38,7 +47,7 @@ async function partsOf({ installation, loaders }: WantContext, db: Db, broker: B
     repository: broker.repository,
     generation: broker.generation,
     revisions: await wantedRevisions(loaders, db, broker.name),
-    baseline: broker.baseline === null ? null : await loaders.baseline(broker.baseline),
+    baseline: await baselineOf(loaders, broker),
     platforms: await loaders.platforms(),
     namesSent: broker.names_sent,
   };
@@ -64,6 +73,15 @@ export async function refusalOf(context: WantContext, db: Db, arriving: Arriving
     if (refusal !== null) return refusal;
   }
   return null;
+}
+
+/** Locks every broker that a document is for, so that what is asked of it still holds when it is accepted in the same transaction. */
+export async function lockArriving(tx: Db, arriving: Arriving): Promise<void> {
+  const brokers = await brokersOf(tx, arriving);
+  await lockBrokers(
+    tx,
+    brokers.map((broker) => broker.name),
+  );
 }
 
 async function brokersOf(db: Db, arriving: Arriving): Promise<readonly BrokerRow[]> {

@@ -54,8 +54,9 @@ export async function lookAtPods(look: Look, known: Known): Promise<PodsLook> {
     return bad('NotSupportedYet', `rollout.attestation.source ${known.release.rollout.attestation.source}`);
   const evidence: Record<string, Json> = {};
   const boots: Record<string, readonly string[]> = {};
+  const told: Told = new Map();
   for (const target of known.release.targets) {
-    const found = await lookAtTarget(look, known, target);
+    const found = await lookAtTarget(look, known, target, told);
     if (found.kind === 'bad') return found;
     evidence[targetName(target)] = found.value.map(evidenceOf);
     boots[targetName(target)] = found.value.map(({ boot }) => `${boot.podUid}/${boot.containerId}`);
@@ -75,7 +76,10 @@ export async function sightPods(world: World, ledger: Ledger, target: TargetDocu
   return pods;
 }
 
-async function lookAtTarget(look: Look, known: Known, target: TargetDocument): Promise<Answer<readonly Counted[]>> {
+/** Pods by what tells them apart: uid and address. */
+type Told = Map<string, string>;
+
+async function lookAtTarget(look: Look, known: Known, target: TargetDocument, told: Told): Promise<Answer<readonly Counted[]>> {
   const cluster = look.world.cluster(target.cluster);
   const found = await cluster.object(target);
   if (found === null) return bad('NotFound', targetName(target));
@@ -85,7 +89,7 @@ async function lookAtTarget(look: Look, known: Known, target: TargetDocument): P
   if (moved.kind === 'bad') return moved;
   const boots: Boot[] = [];
   for (const pod of moved.value) {
-    const boot = serving(known, cluster, pod, moved.value);
+    const boot = serving(known, cluster, pod, told);
     if (boot.kind === 'bad') return boot;
     boots.push(boot.value);
   }
@@ -102,16 +106,23 @@ function movedOf(known: Known, target: TargetDocument, pods: readonly Pod[], rep
   return running.length < expected ? bad('PodsMissing', `${targetName(target)}: ${running.length} of ${expected}`) : { kind: 'good', value: running };
 }
 
-/** The boot of a pod that is ready, runs the release's images, and can be told by its address. */
-function serving(known: Known, cluster: Cluster, pod: Pod, pods: readonly Pod[]): Answer<Boot> {
+/**
+ * The boot of a pod that is ready, runs the release's images, and can be told by its address. A pod that
+ * is listed twice is one pod, and where two clusters use the same network a fetch tells neither's.
+ */
+function serving(known: Known, cluster: Cluster, pod: Pod, told: Told): Answer<Boot> {
   if (!pod.ready || pod.terminating) return bad('PodNotReady', pod.name);
   const released = new Set(Object.values(known.release.images));
   const image = pod.images.find((name) => !released.has(name));
   if (image !== undefined || pod.images.length === 0) return bad('MeasurementMismatch', `${pod.name} runs ${image ?? 'no image'}, which is not the release's`);
   const boot = bootOf(cluster, pod);
   if (boot === null) return bad('PodNotAttested', `${pod.name} has no address of its own, or has not started`);
-  const neighbour = pods.find((other) => other.uid !== pod.uid && other.address === pod.address);
-  return neighbour === undefined ? { kind: 'good', value: boot } : bad('PodNotAttested', `${pod.name} and ${neighbour.name} have one address`);
+  for (const name of [boot.podUid, boot.address]) {
+    const other = told.get(name);
+    if (other !== undefined) return bad('PodNotAttested', `${other} and ${pod.name} are both ${name}`);
+    told.set(name, pod.name);
+  }
+  return { kind: 'good', value: boot };
 }
 
 /** A pod's present boot; null while it cannot be told from others by its address. */

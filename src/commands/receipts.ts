@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { open, rename, rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { loadConfig } from '#src/config.ts';
+import { checkInstallation } from '#state/migrate.ts';
 import { type Exported, exportReceipts } from '#state/receipts.ts';
 import { configOption, openDatabaseOf, print } from './database.ts';
 
@@ -16,6 +17,8 @@ async function exportTo({ config: file, out, json }: Options): Promise<void> {
   const { openSigner } = await import('./open.ts');
   const signer = await openSigner(config);
   const pool = await openDatabaseOf(config);
+  // Before a head is signed: one in another installation's name would break the log for good.
+  await checkInstallation(pool, { name: config.installation, mode: config.mode });
   const write = (writeLine: (line: string) => Promise<void>): Promise<Exported> => exportReceipts(pool, signer, config.installation, writeLine);
   const exported = out === undefined ? await write(toOutput) : await toFile(out, write);
   await pool.end();

@@ -1,17 +1,17 @@
-import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import pg from 'pg';
 import { type Config, configWarnings, loadConfig } from '#src/config.ts';
 import { type Intake, takeIn } from '#src/engine/intake.ts';
 import { startLoop } from '#src/engine/loop.ts';
+import { openReplica } from '#src/engine/replicas.ts';
 import type { Engine } from '#src/engine/run.ts';
 import { openWake, type Wake } from '#src/engine/wake.ts';
 import { openLog } from '#src/log.ts';
 import { openMetrics } from '#src/metrics.ts';
 import { ensureBrokers } from '#state/brokers.ts';
 import { heldWorkloads } from '#state/document-holds.ts';
-import { eventsAfter, lastEvent, type StoredEvent } from '#state/events.ts';
+import { lastEvent, openEventTail, type StoredEvent } from '#state/events.ts';
 import { checkHeads } from '#state/receipts.ts';
 import { type Arriving, refusalOf } from '#state/want.ts';
 import { workflows } from '#workflows/index.ts';
@@ -48,7 +48,8 @@ export async function serve(options: ServeOptions): Promise<void> {
     Object.entries(config.kbs).map(([name, { repository }]) => ({ name, repository })),
   );
   const wake = await openWake({ pool: database.pool, url: database.url, onError: (error) => log.warn({ error: error.message }, 'pg-boss') });
-  const engine = engineOf(config, database, opened, wake, log);
+  const replica = await openReplica({ pool: database.pool, url: database.url, name: hostname(), wake, log });
+  const engine = engineOf(database, opened, wake, log, replica.owner);
   const misfit = misfitOf(config, opened);
   const intake: Intake = { ...opened.verifying, pool: database.pool, git: opened.git, enlist: wake.enlist, misfit, log };
   const metrics = openMetrics();
@@ -71,20 +72,19 @@ export async function serve(options: ServeOptions): Promise<void> {
   const listeners = await openListeners({ config, onHint: loop.hint, log, metrics, pool: database.pool });
   const told = options.json === true ? await tellEvents(database, options.eventsAfter === undefined ? null : Number(options.eventsAfter)) : null;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.resolve(0));
-  log.info({ installation: config.installation, mode: config.mode, webhook: listeners.webhookUrl }, 'serving');
+  log.info({ replica: replica.owner, installation: config.installation, mode: config.mode, webhook: listeners.webhookUrl }, 'serving');
   process.exitCode = await ended.promise;
   await Promise.all(watching.map((watch) => watch.close()));
   await listeners.close();
   await loop.stop();
+  await replica.close();
   await told?.();
   await opened.close();
   await database.pool.end();
 }
 
-function engineOf(config: Config, { pool }: OpenedDatabase, opened: OpenedWorld, wake: Wake, log: Engine['log']): Engine {
+function engineOf({ pool }: OpenedDatabase, opened: OpenedWorld, wake: Wake, log: Engine['log'], owner: string): Engine {
   const { world, ledger, loaders } = opened;
-  const owner = `${hostname()}-${randomBytes(4).toString('hex')}`;
-  log.info({ owner, installation: config.installation }, 'this replica');
   return { pool, world, ledger, loaders, workflows, enlist: wake.enlist, log, owner, held: () => heldWorkloads(pool) };
 }
 
@@ -113,13 +113,12 @@ function missingFrom(config: Config, arriving: Arriving): string | null {
 
 /** Writes every event to standard output as it is committed: one JSON object a line. Returns what ends it, after the last one. */
 async function tellEvents({ pool, url }: OpenedDatabase, after: number | null): Promise<() => Promise<void>> {
-  let last = after ?? (await lastEvent(pool));
+  const tail = openEventTail(pool, after ?? (await lastEvent(pool)));
   let telling: Promise<void> = Promise.resolve();
   const tell = async (): Promise<void> => {
     for (;;) {
-      const events = await eventsAfter(pool, last, EVENTS_PAGE);
+      const events = await tail.next(EVENTS_PAGE);
       for (const event of events) process.stdout.write(`${JSON.stringify(lineOf(event))}\n`);
-      last = events.at(-1)?.id ?? last;
       if (events.length < EVENTS_PAGE) return;
     }
   };

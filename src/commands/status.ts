@@ -31,6 +31,11 @@ export function tell(read: Status): readonly string[] {
     ...read.branches.flatMap(({ name, commit, rewrittenTo }) => [
       `branch ${name} at ${commit.slice(0, 12)}${rewrittenTo === null ? '' : `; REWRITTEN to ${rewrittenTo.slice(0, 12)}: releases are held`}`,
     ]),
+    ...read.polls.flatMap(({ branch, failingSince, reason, about, help }) =>
+      failingSince === null
+        ? []
+        : [`branch ${branch} cannot be read since ${failingSince}: ${reason}: ${about}`, `  ${help ?? ''} Revocations are not seen meanwhile.`],
+    ),
     ...section(
       'WORKLOADS',
       read.workloads.flatMap((workload) => [
@@ -43,6 +48,15 @@ export function tell(read: Status): readonly string[] {
       ]),
     ),
     ...section('RUNS', read.runs.flatMap(runRows)),
+    ...section(
+      'NOT READ',
+      read.branches.flatMap(({ unread }) =>
+        unread.flatMap(({ path, reason, about, help }) => [
+          [path, `${reason}: ${about}`],
+          ['', help],
+        ]),
+      ),
+    ),
     ...section(
       'DOCUMENTS',
       read.documents.flatMap(({ path, verdict, reason, about, help }) => [

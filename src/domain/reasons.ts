@@ -15,6 +15,10 @@ export const reasons = {
   Conflict: { next: 'retry', help: 'Somebody else changed the object at the same moment. It is read again and tried again.' },
   PermissionDenied: { next: 'stop', help: 'Grant what the README of that adapter lists.' },
   Unauthenticated: { next: 'stop', help: 'The credentials were refused. Check the secret that the configuration names, and its expiry.' },
+  CertificateRejected: {
+    next: 'stop',
+    help: 'The named system’s TLS certificate has expired, is for another name, or is not of the configured authority. Renew it, or correct the CA.',
+  },
   UnexpectedAnswer: { next: 'stop', help: 'The answer is not one that this version knows. Compare the versions in the README of that adapter.' },
   NotFound: { next: 'stop', help: 'The named thing is not there. Create it, or correct the document that names it.' },
   NotConfigured: { next: 'stop', help: 'A document names something that keyturn.yaml does not have. Add it there, or correct the document.' },
@@ -22,9 +26,15 @@ export const reasons = {
   LimitExceeded: { next: 'stop', help: 'A limit was passed. The message names it; make the thing smaller, or raise the limit where it is configured.' },
 
   // documents and trust
-  Malformed: { next: 'stop', help: 'Correct the named field of the named file; `keyturn schema` prints what is expected.' },
-  UnknownField: { next: 'stop', help: 'Remove the named field, or correct its spelling; `keyturn schema` prints the fields.' },
-  WrongPlace: { next: 'stop', help: 'The file’s name and the ids inside must agree. Rename the file, or correct the ids.' },
+  Malformed: {
+    next: 'stop',
+    help: 'Correct the named field (`keyturn schema` prints what is expected), and commit it as a new document: a file never changes once it was seen.',
+  },
+  UnknownField: {
+    next: 'stop',
+    help: 'Remove the named field, or correct its spelling, and commit it as a new document: a file never changes once it was seen.',
+  },
+  WrongPlace: { next: 'stop', help: 'The file’s name and the ids inside must agree. Commit it under another name: a file never changes once it was seen.' },
   SignaturesMissing: { next: 'wait', help: 'Have more approvers sign these exact bytes: `keyturn sign FILE`, then commit the bundle beside it.' },
   SignatureInvalid: { next: 'stop', help: 'The bundle does not verify over the file’s exact bytes. Sign the file again as it is committed.' },
   SignerUnknown: { next: 'stop', help: 'The signing key belongs to nobody in the trust document. Sign with a key that it lists.' },

@@ -1,4 +1,5 @@
 import type { Digest } from '../digest.ts';
+import { signerOfBundle } from './documents/places.ts';
 import type { Reason } from './reasons.ts';
 
 /** A key that counts, and whose it is. */
@@ -37,21 +38,26 @@ export type Count =
 /** Bundles of one document that are looked at: each costs a verification under every key. */
 export const BUNDLES_MAX = 64;
 
-/** What every bundle of a document says, in the order of their paths: verified once, counted for several roles. */
+/** What a bundle of a document says: verified once, counted for several roles. */
 export interface Looked {
   readonly path: string;
   readonly verdict: BundleVerdict;
 }
 
-/** Verifies a document's bundles in the order of their paths; those beyond `BUNDLES_MAX` are left out, and said to be. */
+/**
+ * Verifies a document's bundles: first those whose name says a person of the trust document, then the
+ * others, each as given. A name is free for anybody to take, but one file holds it: whoever lays junk beside
+ * the bundles of `ann` and `bob` cannot push those beyond `BUNDLES_MAX`, which are left out and said to be.
+ */
 export function lookAt(
   document: RepositoryFile,
   bundles: readonly RepositoryFile[],
   keys: readonly TrustedKey[],
   verifyBundle: VerifyBundle,
 ): readonly Looked[] {
-  const sorted = [...bundles].sort((a, b) => (a.path < b.path ? -1 : 1));
-  return sorted.map(({ path, bytes }, index) => {
+  const people = new Set(keys.map(({ person }) => person));
+  const [named = [], others = []] = [true, false].map((isNamed) => bundles.filter(({ path }) => people.has(signerOfBundle(path) ?? '') === isNamed));
+  return [...named, ...others].map(({ path, bytes }, index) => {
     if (index >= BUNDLES_MAX) return { path, verdict: { kind: 'bad', reason: 'LimitExceeded', about: `more than ${BUNDLES_MAX} bundles` } };
     return { path, verdict: verifyBundle(bytes, document.bytes, keys) };
   });

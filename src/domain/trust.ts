@@ -50,7 +50,7 @@ function checkKeys(document: TrustDocument, digest: Digest): ReturnType<typeof v
       const key = readPublicKey(pem);
       if (key === null) return { kind: 'bad', reason: 'Malformed', about: `${field}: expected one PEM public key (SubjectPublicKeyInfo)` };
       if (!isSupportedKey(key)) return { kind: 'bad', reason: 'KeyUnsupported', about: `${field}: expected P-256 or P-384, found ${nameOf(key)}` };
-      const name = keyDigestOf(key);
+      const name = pointOf(key);
       const owner = owners.get(name);
       if (owner !== undefined) return { kind: 'bad', reason: 'Malformed', about: `${field}: expected a key of its own; ${owner} has the same` };
       owners.set(name, person);
@@ -87,6 +87,12 @@ export function isSupportedKey(key: KeyObject): boolean {
 /** SHA-256 of the DER SubjectPublicKeyInfo: a key's name. */
 export function keyDigestOf(key: KeyObject): Digest {
   return digestOf(key.export({ format: 'der', type: 'spki' }));
+}
+
+/** The key itself, however its bytes were written: DER has a compressed form beside the plain one, and two digests for one key would be two people. */
+function pointOf(key: KeyObject): string {
+  const { crv, x, y } = key.export({ format: 'jwk' });
+  return `${crv} ${x} ${y}`;
 }
 
 function nameOf(key: KeyObject): string {

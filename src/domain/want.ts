@@ -9,6 +9,7 @@ import { initDataClaim } from './init-data.ts';
 import { canonicalJson, type Json } from './json.ts';
 import type { Grant, Want } from './kbs.ts';
 import { type KeyPath, keyPath } from './paths.ts';
+import { renderPolicy } from './policy.ts';
 import type { Reason } from './reasons.ts';
 import type { Known } from './release.ts';
 
@@ -25,6 +26,11 @@ const CLAIMS: Readonly<Record<Tee, Readonly<Record<string, string>>>> = {
   'az-snp-vtpm': {},
   'az-tdx-vtpm': {},
 };
+
+/** Whether grants of this TEE are written on the claim of this reference value: then only what a release itself lists is good for its guests. */
+export function isGrantClaim(tee: Tee, name: string): boolean {
+  return Object.hasOwn(CLAIMS[tee], name);
+}
 
 /** Why something cannot be wanted, for whoever accepts documents. */
 export interface Refusal {
@@ -71,12 +77,16 @@ export function wantOf(parts: WantParts): Want {
   };
 }
 
-/** What `wantOf` would throw for these parts, and what it would leave out of a baseline: asked before a document is accepted. null: nothing. */
+/**
+ * What `wantOf` and the policy made of it would throw for these parts, and what would be left out of a
+ * baseline: asked before a document is accepted. A policy that its engine would not take (LimitExceeded)
+ * would hold up every workload's, and every revocation. null: nothing.
+ */
 export function wantRefusal(parts: WantParts): Refusal | null {
   const refused = parts.baseline?.grants.flatMap((grant) => grant.paths).find((pattern) => !isForeign(pattern, parts.repository));
   if (refused !== undefined) return { reason: 'Malformed', about: `${refused}: a baseline may not grant ${parts.repository}/ or ${PROBE_REPOSITORY}/` };
   try {
-    wantOf(parts);
+    renderPolicy(wantOf(parts));
     return null;
   } catch (thrown) {
     if (thrown instanceof Fault) return { reason: thrown.reason, about: thrown.message };

@@ -1,8 +1,9 @@
 import { transaction } from '#state/database.ts';
 import { countingSteps } from '#state/receipts-of-run.ts';
-import { lockWorkload, readRun } from '#state/runs.ts';
+import { lockWorkload, readRun, workloads } from '#state/runs.ts';
 import { reopen, targetOfWorkload } from '#state/targets.ts';
 import type { Look, Workflow } from '#workflows/step.ts';
+import { isFault } from '../errors.ts';
 import { type Engine, makeLook } from './run.ts';
 
 /**
@@ -27,6 +28,18 @@ export async function reopenDrifted(engine: Engine, workflow: Workflow, look: Lo
     return gone;
   }
   return null;
+}
+
+/** `checkDrift` for every workload; a cluster that does not answer delays none of the others. */
+export async function checkDrifts(engine: Engine): Promise<void> {
+  for (const workload of await workloads(engine.pool)) {
+    try {
+      await checkDrift(engine, workload);
+    } catch (thrown) {
+      if (!isFault(thrown)) throw thrown;
+      engine.log.warn({ workload, reason: thrown.reason, fault: thrown.message }, 'a template could not be looked at');
+    }
+  }
 }
 
 /** The same for a target whose adopt run has ended: nobody else looks at its template. */

@@ -17,6 +17,7 @@ import type { Log } from '#src/log.ts';
 import { type Db, transaction } from '#state/database.ts';
 import { trustInForce, type Verifying } from '#state/document-loaders.ts';
 import { type Branch, branchOf, moveBranch, type StoredDocument, storedBytes, storeNamedFile, storeSnapshot, waitingDocuments } from '#state/documents.ts';
+import { noteFailedPoll, notePoll } from '#state/polls.ts';
 import type { Enlist } from '#state/runs.ts';
 import type { Arriving } from '#state/want.ts';
 import { type Outcome, settle } from './verdict.ts';
@@ -50,21 +51,35 @@ export interface Report {
 export async function takeIn(intake: Intake): Promise<Report> {
   const { pool, git } = intake;
   const known = await branchOf(pool, git.branch);
-  const poll = await git.poll(known?.commit ?? null);
+  const poll = await watched(intake, () => git.poll(known?.commit ?? null));
   const unread = poll.kind === 'changed' ? poll.snapshot.unread : [];
-  for (const { path, reason, about } of unread) intake.log.debug({ path, reason, about }, 'an entry of the repository was not read');
   const next: Branch =
     poll.kind === 'unchanged' || poll.descends
       ? { commit: poll.commit, rewrittenTo: null }
       : { commit: known?.commit ?? poll.commit, rewrittenTo: poll.commit };
   // Back from a rewritten history, the tip is the known one and its revocations have to be seen again.
   const back = poll.kind === 'unchanged' && known !== null && known.rewrittenTo !== null;
-  const snapshot = poll.kind === 'changed' ? poll.snapshot : back ? await git.tip() : null;
+  const snapshot = poll.kind === 'changed' ? poll.snapshot : back ? await watched(intake, () => git.tip()) : null;
+  // Somebody meant to write a document there: told once for each tip, and shown by `status`.
+  const isNew = next.commit !== known?.commit || next.rewrittenTo !== known.rewrittenTo;
+  if (isNew) for (const { path, reason, about } of unread) intake.log.warn({ path, reason, about }, 'an entry of the repository was not read');
   await store(intake, known, next, snapshot?.commit === poll.commit ? snapshot : null);
   if (next.rewrittenTo !== null)
     intake.log.error({ branch: git.branch, known: next.commit, tip: next.rewrittenTo }, 'the history was rewritten: releases are held');
   const judged = await judgeAll(intake, next.rewrittenTo);
   return { commit: poll.commit, changed: poll.kind === 'changed', rewrittenTo: next.rewrittenTo, unread, ...judged };
+}
+
+/** Asks Git, and keeps how that went: while it does not answer no revocation is seen, and `status` has to say so. */
+async function watched<T>({ pool, git }: Intake, asked: () => Promise<T>): Promise<T> {
+  try {
+    const answer = await asked();
+    await notePoll(pool, git.branch);
+    return answer;
+  } catch (thrown) {
+    if (isFault(thrown)) await noteFailedPoll(pool, git.branch, thrown.reason, thrown.message);
+    throw thrown;
+  }
 }
 
 /** Stores a snapshot and the branch's new tip together: a crash between cannot lose a document. Of a rewritten history only revocations are stored. */
@@ -74,7 +89,7 @@ async function store(intake: Intake, known: Branch | null, next: Branch, snapsho
   const rewritten = next.rewrittenTo !== null;
   const named = snapshot === null || rewritten ? [] : await readNamed(intake, snapshot);
   await transaction(pool, async (tx) => {
-    if (!(await moveBranch(tx, git.branch, known, next)) || snapshot === null) return;
+    if (!(await moveBranch(tx, git.branch, known, next, snapshot?.unread ?? null)) || snapshot === null) return;
     await storeSnapshot(tx, snapshot, rewritten ? 'revocations/' : '');
     for (const file of named) await storeNamedFile(tx, snapshot.commit, file);
   });
@@ -93,10 +108,12 @@ async function readNamed({ pool, git }: Intake, snapshot: Snapshot): Promise<rea
   return files.filter(({ path, bytes }) => wanted.get(path)?.has(digestOf(bytes)) === true);
 }
 
+type Waiting = Pick<StoredDocument, 'path' | 'digest' | 'kind'>;
+
 /** The order in which kinds are judged; what is not named comes last. */
 const ORDER = ['Trust', 'Revocation', 'Platform', 'Baseline', 'Release', 'Withdrawal', 'Reinstatement', 'Unknown'];
 
-function inOrder(a: StoredDocument, b: StoredDocument): number {
+function inOrder(a: Waiting, b: Waiting): number {
   const byKind = ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind);
   return byKind !== 0 ? byKind : a.path.localeCompare(b.path, 'en', { numeric: true }) || (a.digest < b.digest ? -1 : 1);
 }

@@ -16,7 +16,8 @@ export type Kept = 'in-order' | 'published' | 'not-taken-over' | 'not-begun';
  * Holds a KBS to what it should hold, whoever wrote there last: where the installed policy or a
  * reference value is behind or foreign, both are published again, whole (DESIGN §5, *A keeper per
  * KBS*). It asks no claim, because whatever it sends is read in one transaction right before it is
- * sent (P10 of the model): it can be late, never wrong. Throws Fault.
+ * sent (P10 of the model): it can be late, never wrong. The policy comes first, and neither waits for the
+ * other: what is revoked is refused although the service of reference values is down. Throws Fault.
  */
 export async function keep(engine: Engine, kbs: string): Promise<Kept> {
   const { ledger, world } = engine;
@@ -25,11 +26,20 @@ export async function keep(engine: Engine, kbs: string): Promise<Kept> {
   if (!(await ledger.sends(kbs, 'referenceValue')).some(({ answer }) => answer?.type === null)) return 'not-begun';
   const broker = world.broker(kbs);
   const wanted = await ledger.wanted(kbs);
-  const values = await valuesInOrder(broker, wanted.referenceValues);
-  const policy = await policyInOrder(broker, wanted.generation);
-  if (!values) await broker.publishReferenceValues(ledger.want(null, kbs, 'referenceValue'));
-  if (!policy) await broker.publishPolicy(ledger.want(null, kbs, 'policy'));
-  return values && policy ? 'in-order' : 'published';
+  const policy = async (): Promise<boolean> => {
+    const inOrder = await policyInOrder(broker, wanted.generation);
+    if (!inOrder) await broker.publishPolicy(ledger.want(null, kbs, 'policy'));
+    return inOrder;
+  };
+  const values = async (): Promise<boolean> => {
+    const inOrder = await valuesInOrder(broker, wanted.referenceValues);
+    if (!inOrder) await broker.publishReferenceValues(ledger.want(null, kbs, 'referenceValue'));
+    return inOrder;
+  };
+  const [first] = await Promise.allSettled([policy()]);
+  const second = await values();
+  if (first.status === 'rejected') throw first.reason;
+  return first.value && second ? 'in-order' : 'published';
 }
 
 /** `keep` for every KBS; one that fails delays none of the others. */

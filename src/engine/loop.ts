@@ -1,10 +1,10 @@
 import { transaction } from '#state/database.ts';
 import { makeHead } from '#state/receipts.ts';
-import { overdueRuns, runsWaitingFor, workloads } from '#state/runs.ts';
+import { overdueRuns, runsWaitingFor } from '#state/runs.ts';
 import type { Reason } from '../domain/reasons.ts';
 import { isFault } from '../errors.ts';
 import type { Metrics } from '../metrics.ts';
-import { checkDrift } from './drift.ts';
+import { checkDrifts } from './drift.ts';
 import { keepAll } from './keeper.ts';
 import { type Hints, openHints, repeat } from './repeat.ts';
 import { type Engine, type Looked, lookAt } from './run.ts';
@@ -49,18 +49,27 @@ export async function startLoop(parts: LoopParts): Promise<Loop> {
   const hints = openHints();
   const pods = openHints();
   const { installation, signer } = engine.world;
-  const look = async (id: string, signal: AbortSignal): Promise<void> => count(parts.metrics, await lookAt(engine, id, signal));
-  await wake.work('run', (id, signal) => guarded(engine, 'look', () => look(id, signal), onBug), { concurrency: parts.concurrency });
+  const heads = openHints();
+  const look = async (id: string, signal: AbortSignal): Promise<void> => {
+    const looked = await lookAt(engine, id, signal);
+    count(parts.metrics, looked);
+    // What a finished run wrote is signed now, not in a minute.
+    if (looked.kind === 'ended') heads.give();
+  };
+  await wake.work('run', (id, signal) => asked(engine, () => look(id, signal), onBug), { concurrency: parts.concurrency });
   const every = (seconds: number, name: string, task: () => Promise<unknown>, hinted?: Hints): Promise<void> =>
     repeat(seconds, () => guarded(engine, name, task, onBug), ending.signal, hinted);
   const { pollSeconds, resyncSeconds } = parts;
+  const kept = openHints();
+  // What was revoked is refused by the policy now, not at the next resync; whatever else went wrong in the pass.
+  const takeIn = (): Promise<void> => parts.takeIn().finally(kept.give);
   const timers = [
-    every(pollSeconds, 'git', parts.takeIn, hints),
+    every(pollSeconds, 'git', takeIn, hints),
     every(resyncSeconds, 'resync', () => resync(engine, wake)),
     every(resyncSeconds, 'pods', () => lookAtPods(engine, wake), pods),
-    every(resyncSeconds, 'keeper', () => keepAll(engine)),
+    every(resyncSeconds, 'keeper', () => keepAll(engine), kept),
     every(resyncSeconds, 'sweeper', () => sweep(engine)),
-    every(HEAD_SECONDS, 'head', () => makeHead(engine.pool, signer, installation)),
+    every(HEAD_SECONDS, 'head', () => makeHead(engine.pool, signer, installation), heads),
   ];
   return {
     hint: hints.give,
@@ -100,7 +109,20 @@ function count(metrics: Metrics, looked: Looked): void {
 /** Wakes what nobody woke in time, and looks whether a template was changed behind our back. */
 async function resync(engine: Engine, wake: Wake): Promise<void> {
   await wakeAll(engine, wake, await overdueRuns(engine.pool));
-  for (const workload of await workloads(engine.pool)) await checkDrift(engine, workload);
+  await checkDrifts(engine);
+}
+
+/** A look that the database failed under has put no wake of its own: what it threw is thrown on, and its queue asks again after a second. */
+async function asked(engine: Engine, look: () => Promise<void>, onBug: (thrown: unknown) => void): Promise<void> {
+  let fault: unknown = null;
+  const task = async (): Promise<void> => {
+    await look().catch((thrown: unknown) => {
+      if (isFault(thrown)) fault = thrown;
+      throw thrown;
+    });
+  };
+  await guarded(engine, 'look', task, onBug);
+  if (fault !== null) throw fault;
 }
 
 /** A fault is the outside world's, and passes; anything else is ours, and ends the process. */

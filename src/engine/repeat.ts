@@ -1,5 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises';
-
 /** Lets somebody outside say "now" to a repeated task. A hint given while the task is under way is kept for the next turn. */
 export interface Hints {
   readonly give: () => void;
@@ -27,13 +25,25 @@ const JITTER = 0.1;
  * aborted. What the task throws ends the repetition.
  */
 export async function repeat(seconds: number, task: () => Promise<void>, signal: AbortSignal, hints?: Hints): Promise<void> {
-  const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
   while (!signal.aborted) {
     const hinted = hints?.next();
     await task();
-    const timer = new AbortController();
-    const due = pause(seconds * 1000 * (1 - JITTER + 2 * JITTER * Math.random()), undefined, { signal: timer.signal }).catch(() => undefined);
-    await Promise.race([due, aborted, ...(hinted === undefined ? [] : [hinted])]);
-    timer.abort();
+    await turnOf(seconds * (1 - JITTER + 2 * JITTER * Math.random()), signal, hinted);
   }
+}
+
+/**
+ * Resolves when the seconds are over, at a hint, or when aborted. Leaves nothing behind on the signal,
+ * which lives as long as the process: a race against one promise of it would keep two a turn for ever.
+ */
+async function turnOf(seconds: number, signal: AbortSignal, hinted: Promise<void> | undefined): Promise<void> {
+  if (signal.aborted) return;
+  const turn = Promise.withResolvers<void>();
+  const end = (): void => turn.resolve();
+  const timer = setTimeout(end, seconds * 1000);
+  signal.addEventListener('abort', end, { once: true });
+  void hinted?.then(end);
+  await turn.promise;
+  clearTimeout(timer);
+  signal.removeEventListener('abort', end);
 }

@@ -13,6 +13,7 @@ import { countingSteps } from '#state/receipts-of-run.ts';
 import { knownRevision } from '#state/revisions.ts';
 import { type Claimed, claimRun, type Enlist, refreshRun, restRun, stillMine } from '#state/runs.ts';
 import { targetOfWorkload } from '#state/targets.ts';
+import { storable } from '#state/text.ts';
 import type { Loaders } from '#state/want.ts';
 import type { Gate, Look, NotYet, Seen, Step, Verdict, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
@@ -172,7 +173,8 @@ async function rest(engine: Engine, claimed: Claimed, step: string, why: Omit<No
   const now = await clockOf(engine.pool)();
   const late = claimed.deadline !== null && now >= claimed.deadline;
   const waitingFor = late ? 'DeadlinePassed' : why.waitingFor;
-  const about = late ? `${why.waitingFor}: ${why.about}` : why.about;
+  // Compared with what was stored, so made as it is stored: a quotation of a foreign answer may hold anything.
+  const about = storable(late ? `${why.waitingFor}: ${why.about}` : why.about);
   const same = run.waitingFor === waitingFor && run.about === about;
   const nextRetryAt = why.lookAt ?? later(now, backoffSeconds(waitingFor, same ? claimed.failures + 1 : 1, Math.random()));
   const mine = await transaction(engine.pool, async (tx) => {

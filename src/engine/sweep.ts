@@ -3,6 +3,7 @@ import { knownRevisions } from '#state/revisions.ts';
 import { keyPath } from '../domain/paths.ts';
 import type { Known } from '../domain/release.ts';
 import { isFault } from '../errors.ts';
+import { later } from '../instant.ts';
 import type { Engine } from './run.ts';
 
 /**
@@ -44,15 +45,21 @@ async function sweepTwins(engine: Engine, known: Known): Promise<void> {
   }
 }
 
-/** Bytes at the path of a revoked revision, posted and not yet seen deleted: deleted. */
+/**
+ * Bytes at the path of a revoked revision, posted and not yet seen deleted: deleted, and again until a
+ * deletion was sent after every post had its answer or could no longer land (rule R5). Where the
+ * workload is held nobody else deletes them.
+ */
 async function sweepPaths(engine: Engine, known: Known): Promise<void> {
   for (const { name, repository } of await brokerRows(engine.pool)) {
     const path = keyPath(repository, known);
     const posted = await engine.ledger.sends(name, 'resource', path);
     const deleted = await engine.ledger.sends(name, 'delete', path);
-    const gone = deleted.some(
-      ({ at, answer }) => answer !== null && (answer.status === 200 || answer.type === 'PluginInternalError') && posted.every((post) => post.at < at),
-    );
-    if (posted.length > 0 && !gone) await engine.world.broker(name).deleteResource(engine.ledger.gone(null, name, path));
+    if (posted.length === 0) continue;
+    const broker = engine.world.broker(name);
+    const { resource } = broker.lateWriteSeconds;
+    const settled = posted.map((post) => post.answeredAt ?? later(post.at, resource)).reduce((last, at) => (at > last ? at : last));
+    const gone = deleted.some(({ at, answer }) => at >= settled && answer !== null && (answer.type === null || answer.type === 'PluginInternalError'));
+    if (!gone) await broker.deleteResource(engine.ledger.gone(null, name, path));
   }
 }

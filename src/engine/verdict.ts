@@ -3,14 +3,28 @@ import { isCarriedOut } from '#src/domain/documents/rules.ts';
 import { type Admission, type Evidence, type Judged, verifyBaseline, verifyPlatform, verifyRelease } from '#src/domain/judge.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Reason } from '#src/domain/reasons.ts';
+import { lookAt } from '#src/domain/signatures.ts';
 import type { verifyTrust } from '#src/domain/trust.ts';
 import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation } from '#state/acceptance.ts';
 import { clockOf, type Db, transaction } from '#state/database.ts';
+import { revokedSigners } from '#state/document-holds.ts';
 import { namedFiles } from '#state/document-loaders.ts';
-import { bundlesOf, documentAt, isChanged, lockSeries, type Standee, type StoredDocument, type StoredKind, seriesOf, setVerdict } from '#state/documents.ts';
+import {
+  bundlesOf,
+  documentAt,
+  isChanged,
+  keepBundles,
+  lockSeries,
+  type Standee,
+  type StoredDocument,
+  type StoredKind,
+  seriesOf,
+  setVerdict,
+} from '#state/documents.ts';
 import { appendEvent } from '#state/events.ts';
 import type { Enlist } from '#state/runs.ts';
-import type { Arriving } from '#state/want.ts';
+import { storable } from '#state/text.ts';
+import { type Arriving, lockArriving } from '#state/want.ts';
 import type { Intake } from './intake.ts';
 
 /** What became of one document in this pass. */
@@ -35,7 +49,12 @@ interface Finding {
  * Judges one document in one transaction, under the lock of its series, and writes the verdict where it
  * changed; null: nothing changed. What is accepted takes effect in that same transaction.
  */
-export async function settle(intake: Intake, row: StoredDocument, trust: ReturnType<typeof verifyTrust>, rewrittenTo: string | null): Promise<Outcome | null> {
+export async function settle(
+  intake: Intake,
+  row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>,
+  trust: ReturnType<typeof verifyTrust>,
+  rewrittenTo: string | null,
+): Promise<Outcome | null> {
   return transaction(intake.pool, async (tx) => {
     await lockSeries(tx, row.path);
     const current = await documentAt(tx, row.path, row.digest);
@@ -45,21 +64,38 @@ export async function settle(intake: Intake, row: StoredDocument, trust: ReturnT
     const outcome: Outcome =
       judged.kind === 'accepted'
         ? { path: row.path, kind: row.kind, verdict: 'accepted', reason: beyond === null ? null : 'NotSupportedYet', about: beyond }
-        : { path: row.path, kind: row.kind, verdict: judged.kind, reason: judged.reason, about: judged.about };
+        : { path: row.path, kind: row.kind, verdict: judged.kind, reason: judged.reason, about: storable(judged.about) };
     if (outcome.verdict === 'waiting' && outcome.reason === current.reason && outcome.about === current.about) return null;
     const approvedBy = judged.kind === 'accepted' ? judged.value.approvedBy : [];
     const trustVersion = trust.kind === 'trusted' ? trust.trust.version : null;
     await setVerdict(tx, current, { verdict: outcome.verdict, reason: outcome.reason, about: outcome.about, trustVersion, approvedBy });
-    if (judged.kind === 'accepted') await finding.accept(tx);
+    if (judged.kind === 'accepted') {
+      await keepGoodBundles(tx, intake, current, trust);
+      await finding.accept(tx);
+    }
     await tell(tx, intake, outcome);
     return outcome;
   });
 }
 
-/** Refusals are events, and so is a revocation that nobody may have meant: it changes nothing, and somebody has to look. */
+/** What carried the acceptance is looked at first from now on, whatever is laid beside the document later. */
+async function keepGoodBundles(tx: Db, { verifyBundle }: Intake, file: StoredDocument, trust: ReturnType<typeof verifyTrust>): Promise<void> {
+  if (trust.kind === 'bad') return;
+  const looked = lookAt(file, await bundlesOf(tx, file.path, 'present'), trust.trust.keys, verifyBundle);
+  const good = looked.flatMap(({ path, verdict }) => (verdict.kind === 'signed' ? [path] : []));
+  await keepBundles(tx, file.path, good);
+}
+
+/** What merely is not complete yet: the pull request's next commit brings it. */
+const INCOMPLETE: readonly (Reason | null)[] = [null, 'SignaturesMissing', 'FileMissing'];
+
+/**
+ * Refusals are events, whether another document is needed or a better signature would do. So is a
+ * revocation that nobody may have meant: it changes nothing, and somebody has to look.
+ */
 async function tell(tx: Db, { log }: Intake, outcome: Outcome): Promise<void> {
   const { path, kind, verdict, reason, about } = outcome;
-  const isAlert = verdict === 'refused' || (verdict === 'waiting' && kind === 'Revocation');
+  const isAlert = verdict === 'refused' || (verdict === 'waiting' && (kind === 'Revocation' || !INCOMPLETE.includes(reason)));
   if (isAlert) await appendEvent(tx, { event: 'refused', run: null, workload: null, body: { path, kind, reason, about } });
   const write = isAlert || reason === 'NotSupportedYet' ? log.warn : log.info;
   write({ path, kind, verdict, reason, about }, 'a document was judged');
@@ -128,7 +164,7 @@ async function findSigned(tx: Db, intake: Intake, evidence: Evidence, admission:
 }
 
 /** A well-signed document that does not fit what is there waits: another document, or the operator, can still mend that. */
-async function fitting<T extends { readonly approvedBy: readonly string[] }>(
+async function fitting<T extends { readonly path: string; readonly approvedBy: readonly string[] }>(
   tx: Db,
   intake: Intake,
   judged: Judged<T>,
@@ -136,6 +172,11 @@ async function fitting<T extends { readonly approvedBy: readonly string[] }>(
   accept: (tx: Db, value: T, enlist: Enlist) => Promise<void>,
 ): Promise<Finding> {
   if (judged.kind !== 'accepted') return bare(judged.kind, judged.reason, judged.about);
+  // Two documents that fit what is there, but not each other, must not pass at once in two replicas.
+  await lockArriving(tx, arriving(judged.value));
+  const { path, approvedBy } = judged.value;
+  const revoked = (await revokedSigners(tx)).find(({ person }) => approvedBy.includes(person));
+  if (revoked !== undefined) return bare('waiting', 'Revoked', `${path}: signed by ${revoked.person}, whom ${revoked.path} names`);
   const misfit = await intake.misfit(tx, arriving(judged.value));
   if (misfit !== null) return bare('waiting', misfit.reason, misfit.about);
   return { judged, beyond: null, accept: (open) => accept(open, judged.value, intake.enlist) };

@@ -143,7 +143,7 @@ interface DueRow {
  */
 async function enlistRuns(boss: PgBoss, timers: Timers, tx: Db, runs: readonly string[], at: Instant | null): Promise<void> {
   const { rows } = await tx.query<DueRow>(
-    `with locked as (select id, wake_at as was from runs where id = any($1) and ended_at is null order by id for update)
+    `with locked as (select id, wake_at as was from runs where id = any($1) and ended_at is null order by id for no key update)
      update runs set wake_at = least(was, coalesce($2, instant())) from locked where runs.id = locked.id
      returning runs.id, workflow, (extract(epoch from wake_at - instant()) * 1000)::double precision as milliseconds, was <= wake_at as in_time,
        to_char((clock_timestamp() + (wake_at - instant())) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as machine_at`,

@@ -11,7 +11,7 @@ const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
 const LAST_WORDS_LINES = 20;
 /** First pause before an exited child is started again; doubles up to the second figure. Seconds. */
 const RESTART_SECONDS = { first: 0.25, longest: 5 };
-/** A child that lived this long was well: the pause starts small again. Seconds. */
+/** A child that lived this long, or told an event, was well: the pause starts small again. Seconds. */
 const WELL_SECONDS = 10;
 /** From SIGTERM to SIGKILL. Seconds. */
 const STOP_SECONDS = 5;
@@ -41,6 +41,8 @@ export interface Ended {
 /** A process that is kept running until it is stopped. */
 export interface Child {
   readonly name: string;
+  /** Of the process that runs now; null between one and the next. */
+  readonly pid: () => number | null;
   /** How often it was started again. */
   readonly restarts: () => number;
   /** The last lines of its standard error. */
@@ -145,16 +147,19 @@ export function keepRunning(keyturn: Keyturn, { name, words, logFile, onEvent }:
     for (let seconds = RESTART_SECONDS.first; !stopping.signal.aborted; seconds = Math.min(seconds * 2, RESTART_SECONDS.longest)) {
       restarts += 1;
       const startedAt = performance.now();
+      let told = false;
       const child = start(keyturn, words());
       const exit = exitOf(child);
       current = { child, exit };
       createInterface({ input: child.stdout }).on('line', (line) => {
         const event = eventOf(line);
-        if (event !== null) onEvent(event);
+        if (event === null) return;
+        told = true;
+        onEvent(event);
       });
       createInterface({ input: child.stderr }).on('line', hear);
       await exit;
-      if (performance.now() - startedAt > WELL_SECONDS * 1000) seconds = RESTART_SECONDS.first;
+      if (told || performance.now() - startedAt > WELL_SECONDS * 1000) seconds = RESTART_SECONDS.first;
       await pause(seconds * 1000, null, { signal: stopping.signal }).catch(() => null);
     }
     log.end();
@@ -162,6 +167,7 @@ export function keepRunning(keyturn: Keyturn, { name, words, logFile, onEvent }:
   const kept = keep();
   return {
     name,
+    pid: () => (current === null || current.child.exitCode !== null || current.child.signalCode !== null ? null : (current.child.pid ?? null)),
     restarts: () => restarts,
     lastWords: () => lastWords,
     stop: async () => {

@@ -23,7 +23,8 @@ export interface Places {
 
 /**
  * `keyturn.yaml`. Tokens live 2 s and the lab's KBS allows nothing beyond, so that W, the time after
- * which no old write can land, is 3 s, and 4 s for reference values.
+ * which no old write can land, is 3 s, and 4 s for reference values. A proxy that was killed is waited
+ * for 10 s.
  */
 export function configurationText(places: Places): string {
   const { kbsAdminKeyFile, webhookSecretFile } = places;
@@ -59,7 +60,7 @@ export function configurationText(places: Places): string {
       dashboard: { listen: places.dashboardListen },
       metrics: { listen: places.metricsListen },
     },
-    proxy: { listen: places.proxyListen, kbs: 'main', proxyProtocol: { from: [] }, denyListStaleSeconds: 30 },
+    proxy: { listen: places.proxyListen, kbs: 'main', proxyProtocol: { from: [] }, denyListStaleSeconds: 10 },
     receipts: { signer: { kind: 'ed25519', key: { file: places.receiptsKeyFile } } },
   });
 }

@@ -123,6 +123,7 @@ export interface ReleasePlan {
   readonly modelFolder: string;
   readonly manifestDigest: string;
   readonly initData: { readonly file: string; readonly digest: Digest };
+  readonly soakSeconds: number;
 }
 
 /**
@@ -165,7 +166,7 @@ export function releaseText(plan: ReleasePlan): string {
       mode: 'patch',
       batch: 1,
       deadlineSeconds: 600,
-      soakSeconds: 0,
+      soakSeconds: plan.soakSeconds,
       keepPreviousSeconds: 0,
       attestation: { source: 'proxy', maxAgeSeconds: 300 },
     },

@@ -9,7 +9,9 @@ import { encryptTo, type LabTokens } from './kbs-token.ts';
 import { empty, failure, isObject, type Json, json, type LabAnswer, type LabRequest, member, parsed } from './kbs-wire.ts';
 
 const TEES = ['az-snp-vtpm', 'az-tdx-vtpm', 'nvidia', 'sgx', 'snp', 'tdx', 'cca', 'csv', 'se', 'hygondcu', 'tpm', 'sample', 'sampledevice'];
-const SEGMENT = /^[A-Za-z0-9_-]+[A-Za-z0-9_.-]*$/;
+const SEGMENT = /^[A-Za-z0-9_-][A-Za-z0-9_.-]*$/;
+/** `is_valid_key` of Trustee's storages: a reference value under any other name is not stored. */
+const STORED_NAME = /^[A-Za-z0-9_./-]+$/;
 /** Limits of regorus, the policy engine. */
 const POLICY_MAX_BYTES = 1024 * 1024;
 const POLICY_MAX_LINES = 20_000;
@@ -153,19 +155,20 @@ function getReferenceValue({ store }: LabBroker, name: string): LabAnswer {
   return value === undefined ? no(`No reference value found for the given id: ${name}`) : json(value);
 }
 
-/** Each named value is replaced, the others stay. Why one is refused is never told. */
+/** Each named value is replaced, the others stay. Those before a name that the storage refuses are stored: in the message's order here, in a random one there. Why one is refused is never told. */
 function setReferenceValues({ store }: LabBroker, body: Buffer): LabAnswer {
   const message = parsed(body);
   const version = member(message, 'version') ?? '0.1.0';
   const payload = member(message, 'payload');
   const isBase64 = typeof payload === 'string' && payload.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(payload);
   const values = isBase64 ? parsed(Buffer.from(payload, 'base64')) : undefined;
-  if (version !== '0.1.0' || member(message, 'type') !== 'sample' || !isObject(values)) {
-    return failure('RvpsError', 'RVPS configuration failed: Failed to register reference value: register reference value');
-  }
-  for (const [name, value] of Object.entries(values)) store.referenceValues.set(name, value);
+  const no = failure('RvpsError', 'RVPS configuration failed: Failed to register reference value: register reference value');
+  if (version !== '0.1.0' || member(message, 'type') !== 'sample' || !isObject(values)) return no;
+  const names = Object.keys(values);
+  const refused = names.findIndex((name) => !STORED_NAME.test(name));
+  for (const name of refused < 0 ? names : names.slice(0, refused)) store.referenceValues.set(name, values[name] ?? null);
   store.save();
-  return empty(200, 'application/json');
+  return refused < 0 ? empty(200, 'application/json') : no;
 }
 
 /** The appraisal policies are the shipped ones and stay so; an id that is never evaluated is taken, as it is there. */

@@ -24,6 +24,14 @@ export interface ServicesOptions {
   readonly onEvent: (event: LabEvent) => void;
 }
 
+/** The product's own processes, running. */
+export interface Services {
+  /** Of the process that runs now; null while it is started again. */
+  readonly pid: (name: 'serve' | 'proxy') => number | null;
+  /** Ends both. */
+  readonly end: () => Promise<void>;
+}
+
 /** Resolves when the child listens. Rejects where it exits again and again, with what it said last. */
 async function untilReady(child: Child, listen: string, signal: AbortSignal): Promise<void> {
   const ended = new AbortController();
@@ -41,14 +49,13 @@ async function untilReady(child: Child, listen: string, signal: AbortSignal): Pr
 
 /**
  * Starts the controller and the proxy with the commands that production uses, and resolves when both
- * listen, with what ends them. They are started again whenever they exit. Throws where one cannot run;
- * both are ended then.
+ * listen. They are started again whenever they exit. Throws where one cannot run; both are ended then.
  */
-export async function startServices({ keyturn, configFile, listen, folder, signal, onEvent }: ServicesOptions): Promise<() => Promise<void>> {
+export async function startServices({ keyturn, configFile, listen, folder, signal, onEvent }: ServicesOptions): Promise<Services> {
   // A controller that starts again tells what it did not tell before: no event is lost, and none is told twice.
   let lastEvent = 0;
   const hear = (event: LabEvent) => {
-    if (typeof event.number === 'number') lastEvent = event.number;
+    if (typeof event.number === 'number') lastEvent = Math.max(lastEvent, event.number);
     onEvent(event);
   };
   const start = (name: string, words: () => readonly string[]) =>
@@ -60,7 +67,7 @@ export async function startServices({ keyturn, configFile, listen, folder, signa
   };
   try {
     await Promise.all([untilReady(serve, listen.webhook, signal), untilReady(proxy, listen.proxy, signal)]);
-    return end;
+    return { end, pid: (name) => (name === 'serve' ? serve : proxy).pid() };
   } catch (thrown) {
     await end();
     throw thrown;

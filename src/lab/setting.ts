@@ -11,7 +11,7 @@ import { type Guard, openGuard } from './guard.ts';
 import { checkHost, freePorts, isListening } from './host.ts';
 import { type LabKeys, makeKeys } from './keys.ts';
 import { manifestOf, writeModel } from './model.ts';
-import { startServices } from './services.ts';
+import { type Services, startServices } from './services.ts';
 import { failure, openWatch, type Watch } from './watch.ts';
 
 /** Weights of one release: some shards' worth, and enough that sealing them is seen. Bytes. */
@@ -29,6 +29,8 @@ export interface SettingOptions {
   readonly model: string | null;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LabEvent) => void;
+  /** Puts something between the product and the far sides, whose addresses it answers anew. Not said: nothing stands between. */
+  readonly between?: (farSides: FarSides) => Promise<FarSides>;
 }
 
 /** The weights of a release, as its document names them. */
@@ -56,6 +58,8 @@ export interface Setting {
   /** By serial, the first release's first. */
   readonly models: readonly Model[];
   readonly watch: Watch;
+  /** Of the controller's or the proxy's process that runs now; null while it is started again. */
+  readonly pid: Services['pid'];
   /** Ends the controller and the proxy, so that nothing is written any more; the far sides stay up. */
   readonly endChildren: () => Promise<void>;
   /** Ends children and far sides, and removes the folder. */
@@ -177,7 +181,8 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
   stack.defer(() => clear(folder, guard));
   const keyturn: Keyturn = { mainFile: options.mainFile, environment: environment(folder), folder, guard };
   const [ports, keys, approvers] = await Promise.all([choosePorts(), makeKeys(join(folder, 'keys')), makeApprovers(join(folder, 'keys'))]);
-  const farSides = await openFarSides(stack, folder, keys);
+  const opened = await openFarSides(stack, folder, keys);
+  const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');
   const trust = trustText(approvers, daysAfter(Date.now(), TRUST_EXPIRES_DAYS));
@@ -194,8 +199,8 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     options.onEvent(event);
     watch.hear(event);
   };
-  const endChildren = await startServices({ keyturn, configFile, listen: ports, folder: join(folder, 'logs'), signal: options.signal, onEvent });
-  stack.defer(endChildren);
+  const services = await startServices({ keyturn, configFile, listen: ports, folder: join(folder, 'logs'), signal: options.signal, onEvent });
+  stack.defer(services.end);
   const hasDashboard = await isListening(ports.dashboard);
   const standing = stack.move();
   return {
@@ -212,7 +217,8 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     farSides,
     models,
     watch,
-    endChildren,
+    pid: services.pid,
+    endChildren: services.end,
     close: () => standing.disposeAsync(),
   };
 }

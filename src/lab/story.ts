@@ -18,8 +18,8 @@ const RELEASE_EXPIRES_DAYS = 30;
 /** Of the status that a failure carries: more does not help in a terminal. Characters. */
 const STATUS_MAX_CHARACTERS = 4000;
 
-/** Tells the controller that the branch moved. It polls as well: a hint that is lost costs seconds, so no answer is no failure. */
-async function hint(setting: Setting): Promise<void> {
+/** Tells the controller, as the repository's webhook does, that the branch moved. It polls as well: a hint that is lost costs seconds, so no answer is no failure. */
+export async function hint(setting: Setting): Promise<void> {
   const body = JSON.stringify({ ref: 'refs/heads/main' });
   const secret = await readFile(setting.keys.webhookSecretFile);
   const signature = `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`;
@@ -45,14 +45,14 @@ async function standing(setting: Setting): Promise<string> {
 }
 
 /** A release as its pull request brings it, signed. */
-interface Merge {
+export interface Merge {
   readonly serial: number;
   readonly digest: Digest;
   readonly files: Readonly<Record<string, string | Buffer>>;
 }
 
-/** Writes one release, and has two of three approvers sign it. */
-async function propose(setting: Setting, serial: number, previous: Digest | null): Promise<Merge> {
+/** Writes one release, and has two of three approvers sign it. Its pods soak for `soakSeconds` before they count as serving. */
+export async function propose(setting: Setting, serial: number, previous: Digest | null, soakSeconds = 0): Promise<Merge> {
   const model = setting.models[serial - 1];
   if (model === undefined) throw failure('NotFound', `no weights for release ${serial}`);
   const initData = initDataText({ kbsUrl: setting.publicUrl, image: imageOf(serial) });
@@ -64,6 +64,7 @@ async function propose(setting: Setting, serial: number, previous: Digest | null
     modelFolder: model.folder,
     manifestDigest: model.manifestDigest,
     initData: { file: initDataFile, digest: digestOf(initData) },
+    soakSeconds,
   });
   const proposal = { path: `releases/${WORKLOAD}/${serial}.yaml`, text, beside: { [initDataFile]: initData } };
   const files = await approve(setting.keyturn, setting.checkout, proposal, setting.approvers.slice(0, 2));
@@ -71,7 +72,7 @@ async function propose(setting: Setting, serial: number, previous: Digest | null
 }
 
 /** Merges one release; what is returned resolves when its rotation has ended. */
-async function merge(setting: Setting, { serial, files }: Merge, signal: AbortSignal): Promise<{ readonly ended: Promise<void> }> {
+export async function merge(setting: Setting, { serial, files }: Merge, signal: AbortSignal): Promise<{ readonly ended: Promise<void> }> {
   const ended = setting.watch
     .next((event) => isEnd(event, serial), ROTATION_SECONDS, signal)
     .then(

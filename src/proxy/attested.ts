@@ -26,14 +26,21 @@ export function summaryOf({ payload, tokenDigest, teeKey }: Attested): Readonly<
   return {
     tokenDigest,
     teeKey,
-    attestation: Object.fromEntries(first.map(([name, submod]) => [name, memberOf(submod, 'ear.status') ?? null])),
-    verifier: memberOf(payload, 'iss') ?? null,
-    verifierBuild: memberOf(memberOf(payload, 'ear.verifier-id'), 'build') ?? null,
-    attestationPolicy: memberOf(submods.cpu0, 'ear.appraisal-policy-id') ?? null,
-    initData: memberOf(evidenceOf(submods.cpu0) ?? undefined, 'init_data') ?? null,
+    attestation: Object.fromEntries(first.map(([name, submod]) => [name.slice(0, TEXT_SHOWN), shownOf(memberOf(submod, 'ear.status'))])),
+    verifier: shownOf(memberOf(payload, 'iss')),
+    verifierBuild: shownOf(memberOf(memberOf(payload, 'ear.verifier-id'), 'build')),
+    attestationPolicy: shownOf(memberOf(submods.cpu0, 'ear.appraisal-policy-id')),
+    initData: shownOf(memberOf(evidenceOf(submods.cpu0) ?? undefined, 'init_data')),
   };
 }
 
+/** Anybody may show a token that nobody has signed, with whatever in it: of a text a line holds so much, of anything else nothing. */
+function shownOf(value: Json | undefined): string | null {
+  return typeof value === 'string' ? value.slice(0, TEXT_SHOWN) : null;
+}
+
+/** The longest digest, in hexadecimal, and some. Characters. */
+const TEXT_SHOWN = 200;
 /** Eight GPUs, four switches and their CPU. */
 const SUBMODS_SHOWN = 16;
 /** Sessions and tokens live some minutes; those of a larger fleet are read or looked up again. */

@@ -7,9 +7,11 @@ import type { Metrics } from '#src/metrics.ts';
 import type { FetchRecord } from '#state/fetches.ts';
 import { type Answer, errorTypeOf, nowhereAnswer, type OwnRefusal, refusalAnswer, send } from './answer.ts';
 import { type Attested, attestedBy, type Guests, summaryOf } from './attested.ts';
+import { openBodies, type ReadBody } from './body.ts';
 import { type Credential, credentialOf, sessionOf } from './credential.ts';
 import type { DenyList } from './deny-list.ts';
 import type { Recorder } from './recorder.ts';
+import { openRoom } from './room.ts';
 import { isReserved, type Route, routeOf } from './route.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -26,32 +28,49 @@ export interface Parts {
   readonly metrics: Metrics;
 }
 
-/** Evidence of eight GPUs is some MiB; a KBS takes 2 unless told otherwise. Bytes. */
-const BODY_MAX_BYTES = 16 * 1024 * 1024;
-/** Beyond this many open exchanges a new one is turned away, so that memory has an end. */
+/** Beyond this many open exchanges a new one is turned away, so that memory has an end. A body that is still read is none yet. */
 const OPEN_MAX = 1024;
+
+/** Lets one exchange with the KBS in, or turns it away. */
+type Admit = (address: string, exchange: () => Promise<Answer>) => Promise<Answer>;
+
+interface Serving extends Parts {
+  readonly admit: Admit;
+  readonly readBody: ReadBody;
+}
 
 /** Answers every request with an answer of the KBS's form, whatever happens; rejects never. */
 export function exchanging(parts: Parts): (request: IncomingMessage, response: ServerResponse, address: string) => Promise<void> {
-  let open = 0;
+  const serving: Serving = { ...parts, admit: admitting(), readBody: openBodies() };
   return async (request, response, address) => {
-    open += 1;
     try {
       const route = routeOf(request.method ?? '', request.url ?? '');
-      const answer = await (open > OPEN_MAX ? refusalAnswer('TooManyRequests') : answerTo(parts, route, request, address));
+      const answer = await answerTo(serving, route, request, address);
+      if (answer === null) return;
       send(response, answer);
       // What a client still sends of a body that nobody reads would be taken for its next request.
       if (!request.complete) request.socket.destroySoon();
     } catch (thrown) {
       parts.log.error({ error: thrown, kbs: parts.kbs }, 'an exchange failed');
       response.destroy();
-    } finally {
-      open -= 1;
     }
   };
 }
 
-async function answerTo(parts: Parts, route: Route, request: IncomingMessage, address: string): Promise<Answer> {
+function admitting(): Admit {
+  const room = openRoom(OPEN_MAX);
+  return async (address, exchange) => {
+    if (!room.take(address, 1)) return refusalAnswer('TooManyRequests');
+    try {
+      return await exchange();
+    } finally {
+      room.give(address, 1);
+    }
+  };
+}
+
+/** null: the guest has gone. */
+async function answerTo(parts: Serving, route: Route, request: IncomingMessage, address: string): Promise<Answer | null> {
   switch (route.kind) {
     case 'nowhere':
       return nowhereAnswer(route.plugin);
@@ -59,20 +78,25 @@ async function answerTo(parts: Parts, route: Route, request: IncomingMessage, ad
     case 'attest':
       return handshake(parts, route.kind, request, address);
     case 'resource':
-      return fetchResource(parts, route.path, request, address);
+      return parts.admit(address, () => fetchResource(parts, route.path, request, address));
   }
 }
 
 // ---------------------------------------------------------------- the handshake
 
-async function handshake(parts: Parts, kind: 'auth' | 'attest', request: IncomingMessage, address: string): Promise<Answer> {
-  const length = Number(request.headers['content-length'] ?? Number.NaN);
-  if (!Number.isInteger(length)) return { status: 411, headers: {}, body: Buffer.alloc(0) };
-  if (length > BODY_MAX_BYTES) return { status: 413, headers: { 'content-type': 'text/plain' }, body: Buffer.from('payload reached size limit') };
+async function handshake(parts: Serving, kind: 'auth' | 'attest', request: IncomingMessage, address: string): Promise<Answer | null> {
+  const body = await parts.readBody(request, address);
+  if (body.kind === 'gone') return null;
+  if (body.kind === 'refused') return body.answer;
   const session = sessionOf(request.headers);
-  const headers = { 'content-length': String(length), ...named(request, 'content-type'), ...named(request, 'user-agent'), ...session?.header };
-  const answer = await asked(parts, () => parts.upstream.ask({ kind, path: `/kbs/v0/${kind}`, headers, body: request, address }));
-  return kind === 'attest' ? attested(parts, address, session, answer) : answer;
+  const headers = { ...named(request, 'content-type'), ...named(request, 'user-agent'), ...session?.header };
+  const ask = () => parts.upstream.ask({ kind, path: `/kbs/v0/${kind}`, headers, body: body.bytes, address });
+  try {
+    const answer = await parts.admit(address, () => asked(parts, ask));
+    return kind === 'attest' ? await attested(parts, address, session, answer) : answer;
+  } finally {
+    body.release();
+  }
 }
 
 /** An attestation that is not on record would leave its pod unaccounted for; the guest asks again, and the KBS gives the same token. */
@@ -81,7 +105,8 @@ async function attested(parts: Parts, address: string, session: Credential | nul
   const guest = token === null ? null : attestedBy(token);
   const details = { kbs: parts.kbs, address, status: answer.status, sessionDigest: session?.digest ?? null };
   if (token === null || guest === null || guest.teeKey === null || session === null) {
-    parts.log.info({ ...details, type: errorTypeOf(answer.body) }, 'an attestation was not granted');
+    if (answer.status === 200) parts.log.warn(details, 'an attestation was granted whose token has no TEE key: it is not on record');
+    else parts.log.info({ ...details, type: errorTypeOf(answer.body) }, 'an attestation was not granted');
     return answer;
   }
   const { tokenDigest, teeKey } = guest;
@@ -145,7 +170,8 @@ async function fetchResource(parts: Parts, path: string, request: IncomingMessag
   const sent = performance.now();
   const answer = await asked(parts, () => parts.upstream.ask({ kind: 'resource', path: `/kbs/v0/resource/${path}`, headers, body: null, address }));
   const back = performance.now();
-  const result = answer.status === 200 ? await release(parts, asking, answer) : refuse(parts, asking, answer, answer.refusal ?? errorTypeOf(answer.body));
+  // Whatever is no error may hold a key.
+  const result = answer.status < 400 ? await release(parts, asking, answer) : refuse(parts, asking, answer, answer.refusal ?? errorTypeOf(answer.body));
   parts.metrics.proxySeconds.observe({ kbs: parts.kbs }, (performance.now() - back + sent - began) / 1000);
   return result;
 }

@@ -6,8 +6,8 @@ export type Route =
   /** Nothing that guests may ask; `plugin` is what Trustee would have looked for, null outside `/kbs/v0/`. */
   | { readonly kind: 'nowhere'; readonly plugin: string | null };
 
-/** A segment as Trustee's `ResourceDesc` takes it. */
-const SEGMENT = '[A-Za-z0-9_-]+[A-Za-z0-9_.-]*';
+/** A segment as Trustee's `ResourceDesc` takes it (`[\w-]+[\w.-]*`), written so that it matches in one way alone: its own form backtracks for seconds. */
+const SEGMENT = '[A-Za-z0-9_-][A-Za-z0-9_.-]*';
 const RESOURCE = new RegExp(`^/kbs/v0/resource/(${SEGMENT}/${SEGMENT}/${SEGMENT})$`);
 /** `/kbs/v0/resource/` and the longest path that a document may name (512). Characters. */
 const URL_MAX_CHARACTERS = 512 + '/kbs/v0/resource/'.length;

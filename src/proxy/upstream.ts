@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
 import { type Dispatcher, Pool } from 'undici';
 import { Fault } from '#src/errors.ts';
 import type { Answer } from './answer.ts';
@@ -10,8 +10,8 @@ export interface Question {
   readonly kind: Exclude<Route['kind'], 'nowhere'>;
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Streamed on; null for a GET. Its length stands in `headers`. */
-  readonly body: IncomingMessage | null;
+  /** null for a GET. */
+  readonly body: Buffer | null;
   /** The guest's: its whole handshake and its fetch go to one replica. */
   readonly address: string;
 }
@@ -32,12 +32,12 @@ export interface UpstreamOptions {
   readonly certificateAuthority: string | null;
 }
 
-/** Connections to one replica. One request each: a key must not wait behind an attestation that calls a vendor. */
+/** Connections to one replica, for keys and for handshakes each. One request each: a key must not wait behind an attestation that calls a vendor. */
 const CONNECTIONS = 128;
 const CONNECT_TIMEOUT_SECONDS = 5;
 /** Between two pieces of an answer. */
 const BODY_TIMEOUT_SECONDS = 10;
-/** An attestation may call a GPU vendor for each of eight GPUs (60 s each, at once); the others are answered at once. Seconds. */
+/** From the question to the last byte, waiting for a connection included. An attestation may call a GPU vendor for each of eight GPUs (60 s each, at once). Seconds. */
 const ANSWER_SECONDS = { auth: 10, attest: 120, resource: 30 } as const;
 /** A token of an eight-GPU host is long; a KBS takes resources to 2 MiB, a third more in base64. Bytes. */
 const ANSWER_BYTES = { auth: 64 * 1024, attest: 1024 * 1024, resource: 4 * 1024 * 1024 } as const;
@@ -46,19 +46,22 @@ const PASSED_ON = ['content-type', 'set-cookie', 'allow'] as const;
 
 /** Opens no connection yet. */
 export function openUpstream({ url, replicas, certificateAuthority }: UpstreamOptions): Upstream {
-  const pools = (replicas.length === 0 ? [url] : replicas).map(
-    (origin) =>
-      new Pool(origin, {
-        connections: CONNECTIONS,
-        pipelining: 1,
-        bodyTimeout: BODY_TIMEOUT_SECONDS * 1000,
-        connect: { timeout: CONNECT_TIMEOUT_SECONDS * 1000, ...(certificateAuthority === null ? {} : { ca: certificateAuthority }) },
-      }),
-  );
+  const open = (): readonly Pool[] =>
+    (replicas.length === 0 ? [url] : replicas).map(
+      (origin) =>
+        new Pool(origin, {
+          connections: CONNECTIONS,
+          pipelining: 1,
+          bodyTimeout: BODY_TIMEOUT_SECONDS * 1000,
+          connect: { timeout: CONNECT_TIMEOUT_SECONDS * 1000, ...(certificateAuthority === null ? {} : { ca: certificateAuthority }) },
+        }),
+    );
+  const forKeys = open();
+  const forHandshakes = open();
   return {
-    ask: (question) => dispatch(poolFor(pools, question.address), question),
+    ask: (question) => dispatch(poolFor(question.kind === 'resource' ? forKeys : forHandshakes, question.address), question),
     close: async () => {
-      await Promise.all(pools.map((pool) => pool.destroy()));
+      await Promise.all([...forKeys, ...forHandshakes].map((pool) => pool.destroy()));
     },
   };
 }
@@ -79,8 +82,19 @@ function dispatch(pool: Pool, question: Question): Promise<Answer> {
     let size = 0;
     let status = 0;
     let headers: Answer['headers'] = {};
+    let late: Fault | null = null;
+    let started: Dispatcher.DispatchController | null = null;
+    const timer = setTimeout(() => {
+      late = new Fault('Unreachable', `kbs ${kind}: no answer within ${ANSWER_SECONDS[kind]} s`);
+      started?.abort(late);
+      reject(late);
+    }, ANSWER_SECONDS[kind] * 1000);
     const handler: Dispatcher.DispatchHandler = {
-      onRequestStart: () => undefined,
+      onRequestStart: (controller) => {
+        started = controller;
+        // Whoever waited for a connection until it was too late asks nothing any more.
+        if (late !== null) controller.abort(late);
+      },
       onResponseStart: (_, code, received) => {
         status = code;
         headers = passedOn(received);
@@ -90,11 +104,17 @@ function dispatch(pool: Pool, question: Question): Promise<Answer> {
         if (size > ANSWER_BYTES[kind]) controller.abort(new Fault('LimitExceeded', `kbs ${kind}: an answer of more than ${ANSWER_BYTES[kind]} bytes`));
         else chunks.push(chunk);
       },
-      onResponseEnd: () => resolve({ status, headers, body: chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks) }),
-      onResponseError: (_, error) => reject(error.name === 'Fault' ? error : new Fault('Unreachable', `kbs ${kind}: ${error.message}`, { cause: error })),
+      onResponseEnd: () => {
+        clearTimeout(timer);
+        resolve({ status, headers, body: chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks) });
+      },
+      onResponseError: (_, error) => {
+        clearTimeout(timer);
+        reject(error.name === 'Fault' ? error : new Fault('Unreachable', `kbs ${kind}: ${error.message}`, { cause: error }));
+      },
     };
     const options = { path, method: body === null ? ('GET' as const) : ('POST' as const), headers: question.headers, body };
-    pool.dispatch({ ...options, headersTimeout: ANSWER_SECONDS[kind] * 1000 }, handler);
+    pool.dispatch({ ...options, headersTimeout: 0 }, handler);
   });
 }
 

@@ -47,6 +47,7 @@ create table bundles (
   bytes bytea not null,
   first_seen_at timestamptz(3) not null default instant(),
   present boolean not null default true,
+  counted boolean not null default false,     -- carried an acceptance: looked at first, whatever is laid beside it later
   primary key (path, digest)
 );
 create index on bundles (document_path);
@@ -56,7 +57,17 @@ create table branches (
   name text primary key,
   commit_id text not null,
   seen_at timestamptz(3) not null default instant(),
-  rewritten_to text                           -- a tip that does not descend from it; releases are held
+  rewritten_to text,                          -- a tip that does not descend from it; releases are held
+  unread jsonb not null default '[]'          -- what the tip shows in the watched folders and nobody reads: [{path, reason, about}]
+);
+
+-- How the last look at a branch went: a revocation that cannot be seen must not pass for none.
+create table polls (
+  branch text primary key,
+  read_at timestamptz(3),                     -- the last look that was answered
+  failing_since timestamptz(3),
+  reason text,
+  about text
 );
 
 create table brokers (

@@ -217,7 +217,7 @@ describe('the adapter tells what went wrong', () => {
     const address = /server: "([^"]+)"/.exec(real.kubeconfig)?.[1] ?? '';
     const cluster = openKubernetes('stub', await configFor(other.kubeconfig.replace(/server: "[^"]+"/, `server: "${address}"`)));
     closing.push(cluster.close);
-    expect(await faultOf(cluster.object(target))).toMatchObject({ reason: 'Unreachable' });
+    expect(await faultOf(cluster.object(target))).toMatchObject({ reason: 'CertificateRejected' });
   });
 
   it('says so where the kubeconfig is missing', async () => {

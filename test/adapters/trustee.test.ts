@@ -119,6 +119,11 @@ describe('the Trustee adapter', () => {
     await expect(stand.broker.deleteResource(permits(path).read)).rejects.toMatchObject({ reason: 'InvalidRequest' });
   });
 
+  it.each(['a/../svn', './svn', 'a/..'])('never asks for a reference value %s: a URL would make it another', async (id) => {
+    await stand.broker.publishReferenceValues(permits(want(3)).read);
+    await expect(stand.broker.referenceValue(id)).rejects.toMatchObject({ reason: 'InvalidRequest' });
+  });
+
   it('repeats nothing by itself: an error of the server is told as it came', async () => {
     stand.kbs[0]?.faults.fail('policy');
     const { read, answers } = permits(want(3));
@@ -199,8 +204,8 @@ describe('a broker’s certificate', () => {
     const pinned = await stand.reopen({ url, certificateAuthority: { file } });
     expect(await pinned.referenceValue('x')).toEqual(['a']);
     await writeFile(file, (await makeAuthority('broker')).certificatePem);
-    await expect(pinned.referenceValue('x')).rejects.toMatchObject({ reason: 'Unreachable' });
-    await expect((await stand.reopen({ url })).referenceValue('x')).rejects.toMatchObject({ reason: 'Unreachable' });
+    await expect(pinned.referenceValue('x')).rejects.toMatchObject({ reason: 'CertificateRejected' });
+    await expect((await stand.reopen({ url })).referenceValue('x')).rejects.toMatchObject({ reason: 'CertificateRejected' });
     server.closeAllConnections();
     server.close();
     await stand.close();

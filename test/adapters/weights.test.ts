@@ -20,7 +20,7 @@ import { describe, expect, it } from 'vitest';
 import { artifactStoreSchema } from '#src/adapters/weights/config.ts';
 import { asFault } from '#src/adapters/weights/faults.ts';
 import { openWeights } from '#src/adapters/weights/index.ts';
-import { placeOf, putFile } from '#src/adapters/weights/store.ts';
+import { placeOf, putFile, stampOf } from '#src/adapters/weights/store.ts';
 import { keyOf } from '#src/envelope/keyset.ts';
 import { associatedDataOf, openFolder } from '#src/envelope/layout.ts';
 import { openWorkers } from '#src/envelope/workers.ts';
@@ -159,12 +159,22 @@ describe('sealing', () => {
   it('does not replace a file that another process has put there meanwhile, unless it is known to be torn', async () => {
     const { one } = await setting();
     const place = await placeOf('one', one, PREFIX);
-    const put = (text: string, isTorn: boolean) => reasonOf(putFile(place, 'a.sealed', isTorn, async (part) => writeFileSync(part, text)));
-    expect(await put('the first', false)).toBe('done');
-    expect(await put('the sleeper', false)).toBe('Conflict');
-    expect(readFileSync(join(place.folder, 'a.sealed'), 'utf8')).toBe('the first');
-    expect(await put('whole again', true)).toBe('done');
-    expect(readFileSync(join(place.folder, 'a.sealed'), 'utf8')).toBe('whole again');
+    const path = join(place.folder, 'a.sealed');
+    const put = (text: string, torn: string | null, meanwhile: () => unknown = () => undefined) =>
+      reasonOf(
+        putFile(place, 'a.sealed', torn, async (part) => {
+          writeFileSync(part, text);
+          await meanwhile();
+        }),
+      );
+    expect(await put('the first', null)).toBe('done');
+    expect(await put('the sleeper', null)).toBe('Conflict');
+    expect(readFileSync(path, 'utf8')).toBe('the first');
+    const torn = await stampOf(path);
+    expect(await put('the sleeper', torn, () => put('mended meanwhile', torn)), 'the torn one is gone already').toBe('Conflict');
+    expect(readFileSync(path, 'utf8')).toBe('mended meanwhile');
+    expect(await put('whole again', await stampOf(path))).toBe('done');
+    expect(readFileSync(path, 'utf8')).toBe('whole again');
     expect(readdirSync(place.folder)).toEqual(['a.sealed']);
   });
 });

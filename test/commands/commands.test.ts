@@ -169,6 +169,14 @@ test('receipts are exported and verify; one byte changed, a missing line, anothe
   });
 });
 
+test('an export with another installation’s configuration is refused before a head is signed in its name', async () => {
+  await withDatabase(async (pool, url) => {
+    await fill(pool);
+    const { code } = await keyturn('receipts', 'export', '--config', await configFor(url, { installation: 'other' })).ended;
+    expect([code, (await pool.query('select 1 from heads')).rowCount]).toEqual([1, 0]);
+  });
+});
+
 test('the proxy opens, says so, and signs off when it is told to end', async () => {
   await withDatabase(async (pool, url) => {
     const proxy = keyturn('proxy', '--json', '--config', await configFor(url));

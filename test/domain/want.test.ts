@@ -121,3 +121,10 @@ describe('a baseline', () => {
     expect(wantRefusal(parts({ baseline: baseline({ grants: [{ ...grant, paths: ['default/a/*'] }] }) }))).toBeNull();
   });
 });
+
+it('a policy that its engine would not take is refused before acceptance: it would hold up every workload’s', () => {
+  const kbsResources = Array.from({ length: 250 }, (_, index) => `default/${'a'.repeat(160)}/${index}`);
+  const revisions = Array.from({ length: 30 }, (_, index) => revision(index + 1, { kbsResources }));
+  expect(wantRefusal(parts({ revisions: revisions.slice(0, 20) }))).toBeNull();
+  expect(wantRefusal(parts({ revisions }))).toMatchObject({ reason: 'LimitExceeded' });
+});

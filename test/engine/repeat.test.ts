@@ -1,3 +1,4 @@
+import { queryObjects } from 'node:v8';
 import { describe, expect, it } from 'vitest';
 import { openHints, repeat } from '#src/engine/repeat.ts';
 
@@ -31,5 +32,20 @@ describe('a repeated task', () => {
     const ending = new AbortController();
     const ended = repeat(FOR_EVER_SECONDS, async () => void setImmediate(() => ending.abort()), ending.signal);
     await expect(ended).resolves.toBeUndefined();
+  });
+
+  it('keeps nothing of the turns that are over', async () => {
+    const hints = openHints();
+    const ending = new AbortController();
+    const counts: number[] = [];
+    let turns = 0;
+    const task = async () => {
+      turns += 1;
+      if (turns % 1000 === 0) counts.push(queryObjects(Promise, { format: 'count' }));
+      if (turns === 3000) ending.abort();
+      setImmediate(hints.give);
+    };
+    await repeat(FOR_EVER_SECONDS, task, ending.signal, hints);
+    expect((counts[2] ?? 0) - (counts[0] ?? 0), 'promises alive, 2000 turns apart').toBeLessThan(500);
   });
 });

@@ -96,6 +96,13 @@ describe('the lab KBS', () => {
     expect(kbs.stored('models/a/v1')?.length).toBe(largest);
   });
 
+  it('stores no reference value under a name that no storage takes, and those before it', async () => {
+    const rv = { values: { 'a/b.c-d_1': ['1'], 'two words': ['2'], after: ['3'] } };
+    expect(await drive({ method: 'POST', path: '/kbs/v0/reference-value', admin: 'admin', rv })).toMatchObject({ status: 401, type: 'RvpsError' });
+    const answers = await Promise.all(['a/b.c-d_1', 'two%20words', 'after'].map((name) => drive({ path: `/kbs/v0/reference-value/${name}`, admin: 'admin' })));
+    expect(answers).toMatchObject([{ status: 200 }, { status: 401, type: 'RvpsError' }, { status: 401, type: 'RvpsError' }]);
+  });
+
   it('does a write whose answer is lost', async () => {
     kbs.faults.loseAnswer('resource');
     await expect(drive(put('x'))).rejects.toThrow();

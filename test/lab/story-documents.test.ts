@@ -20,6 +20,7 @@ function releaseOf(serial: number): string {
     expires: EXPIRES,
     modelFolder: '/models/1',
     manifestDigest: digestOf('manifest'),
+    soakSeconds: 0,
     initData: { file: `guests/chat/${serial}.toml`, digest: digestOf(initData) },
   });
 }

@@ -41,6 +41,7 @@ describe('nothing-is-revoked', () => {
     { kind: 'key', keyId: 'another' },
     { kind: 'target', cluster: 'east', namespace: 'inference', name: 'embed' },
     { kind: 'reference-value', name: 'svn', value: '2' },
+    { kind: 'reference-value', name: 'constructor', value: '1' },
     { kind: 'signer', person: 'cy' },
   ];
 

@@ -72,6 +72,30 @@ it('counts no pod that does not serve, cannot be told by its address, or runs an
   });
 });
 
+it('counts no pod twice: neither one that is listed twice, nor one whose address another cluster’s pod has', async () => {
+  await withPods(async ({ test, pods: [pod, second, third], look, ...story }) => {
+    const before = [{ ...second }, { ...third }];
+    for (const copy of [second, third]) Object.assign(copy, { ...pod, name: copy.name });
+    expect(await look()).toMatchObject(bad('PodNotAttested'));
+    for (const copy of [second, third]) copy.address = `${copy.address}${copy.name}`;
+    expect(await look(), 'one pod at three addresses').toMatchObject(bad('PodNotAttested'));
+    Object.assign(second, before[0]);
+    Object.assign(third, before[1]);
+    expect(await look()).toMatchObject({ kind: 'good' });
+    const made = await lookOf({ test, ...story }, 1);
+    const [target] = made.subject.release.targets;
+    if (target === undefined) throw new Error('a release has targets');
+    const west = { ...test.cluster, name: 'west', pods: async () => test.cluster.all().map((one) => ({ ...one, uid: `west-${one.uid}` })) };
+    const world = { ...made.world, cluster: (name: string) => (name === 'west' ? west : made.world.cluster(name)) };
+    const release = { ...made.subject.release, targets: [target, { ...target, cluster: 'west' }] };
+    await test.cluster.tick();
+    expect(await lookAtPods({ ...made, world }, { ...made.subject, release })).toMatchObject({
+      ...bad('PodNotAttested'),
+      about: expect.stringContaining(pod.address ?? ''),
+    });
+  });
+});
+
 it('counts no pod that has fetched nothing, or before it started', async () => {
   await withPods(async ({ pool, test, pods: [pod], look }) => {
     await test.advance(30);

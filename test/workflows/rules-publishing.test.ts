@@ -98,6 +98,22 @@ it('R4: a write that was sent before cannot land after its token has expired', a
   });
 });
 
+it('R1: what a write of ours without an answer brought is not taken for somebody else’s, once its release is revoked', async () => {
+  await tell({}, async (story) => {
+    const { test, engine } = story;
+    test.network.befall(/main referenceValue/, 'answer-lost');
+    await engine.accept(testRelease({ serial: 1 }));
+    await engine.driveTo(1, 'go-live');
+    await engine.round();
+    expect(test.kbs.referenceValues.get('svn')).toEqual(['1']);
+    await engine.revoke(testRevocation({ kind: 'release', workload: 'chat', serial: 1 }));
+    await engine.accept(testRelease({ serial: 2, soakSeconds: 0, keepPreviousSeconds: 0 }));
+    await engine.drive();
+    expect(test.kbs.referenceValues.get('svn')).toEqual(['2']);
+    expect((await engine.known(2)).state).toBe('serving');
+  });
+});
+
 it('R5: a path is gone only after every write of it was answered or can no longer land', async () => {
   await tell({}, async (story) => {
     const { pool, test, engine } = story;

@@ -8,6 +8,7 @@ import { keyPath } from '#src/domain/paths.ts';
 import type { Known } from '#src/domain/release.ts';
 import { checkDrift } from '#src/engine/drift.ts';
 import { keep } from '#src/engine/keeper.ts';
+import { sightAll } from '#src/engine/sight.ts';
 import { sweep } from '#src/engine/sweep.ts';
 import { isFault } from '#src/errors.ts';
 import { knownRevisions } from '#state/revisions.ts';
@@ -55,6 +56,16 @@ function pick<T>(chance: () => number, list: readonly T[]): T {
   return one;
 }
 
+/** A human brings the last template back, where admission (DESIGN §8, step 10) lets it in: what it names is published or serving, and not revoked. */
+async function undo(teller: Teller): Promise<void> {
+  const revisions = await all(teller);
+  teller.test.cluster.undo('chat');
+  const rotation = await templateRotation(teller);
+  const named = revisions.find((known) => known.rotation === rotation);
+  const admitted = named !== undefined && !named.revoked && ['published', 'serving'].includes(named.state);
+  if (!admitted) teller.test.cluster.undo('chat');
+}
+
 /** Something happens, or nothing does. */
 async function happen(teller: Teller): Promise<void> {
   const { test, engine, chance } = teller;
@@ -68,14 +79,17 @@ async function happen(teller: Teller): Promise<void> {
     const serial = 1 + Math.floor(chance() * teller.serial);
     await engine.revoke(testRevocation({ kind: 'release', workload: 'chat', serial }, `revoke-${teller.serial}-${chance()}`));
   }
-  if (chance() < 0.04) test.cluster.undo('chat');
+  if (chance() < 0.04) await undo(teller);
   const pods = test.cluster.all();
   if (chance() < 0.15 && pods.length > 0) await test.cluster.restart(pick(chance, pods));
+  await surviving(sightAll(engine.engine));
 }
 
 async function round(teller: Teller): Promise<void> {
   const { test, engine, chance } = teller;
   await surviving(engine.round());
+  // As the watch of a cluster does: whoever fetched is told from its address later.
+  await surviving(sightAll(engine.engine));
   if (chance() < 0.3) await surviving(keep(engine.engine, 'main'));
   if (chance() < 0.3) await surviving(sweep(engine.engine));
   if (chance() < 0.3) await surviving(checkDrift(engine.engine, 'chat'));

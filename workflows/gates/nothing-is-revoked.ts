@@ -32,7 +32,9 @@ function touches(revocation: Revocation, known: Known, world: World): boolean {
       return release.targets.some(({ cluster, namespace, name }) => cluster === subject.cluster && namespace === subject.namespace && name === subject.name);
     case 'reference-value':
       return Object.values(release.guests).some(
-        (guest) => guest.platform !== undefined || guest.referenceValues[subject.name]?.includes(subject.value) === true,
+        ({ platform, referenceValues: values }) =>
+          // A name is anybody's: `constructor` is no list.
+          platform !== undefined || (Object.hasOwn(values, subject.name) && values[subject.name]?.includes(subject.value) === true),
       );
     case 'signer':
       return release.approvedBy.includes(subject.person);

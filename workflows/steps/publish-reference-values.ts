@@ -47,18 +47,28 @@ function isThere(name: string, wanted: Json, found: Json | null): boolean {
 
 /**
  * Before anything of ours was ever acknowledged there: a name that we would send and that holds what
- * neither a release nor the baseline names. Somebody relies on it and would lose it.
+ * neither a release nor the baseline names. Somebody relies on it and would lose it. Where our own
+ * generation is there, a write of ours landed without an answer: what it brought was looked at before
+ * it was sent, and is ours even where its release was revoked since.
  */
 async function foreignIn(look: Look<unknown>, kbs: string): Promise<string | null> {
   const sends = await look.ledger.sends(kbs, 'referenceValue');
   if (sends.some((sent) => sent.answer !== null && sent.answer.type === null)) return null;
   const want = await look.ledger.wanted(kbs);
   const broker = look.world.broker(kbs);
+  if (sends.length > 0 && isOurs(want.referenceValues[GENERATION_NAME] ?? null, await broker.referenceValue(GENERATION_NAME))) return null;
   for (const [name, value] of Object.entries(want.referenceValues)) {
     const found = await broker.referenceValue(name);
     if (found !== null && !isCovered(name, value, found)) return name;
   }
   return null;
+}
+
+/** A higher number than ours was written before our database was restored: by nobody that we know of. */
+function isOurs(wanted: Json, found: Json | null): boolean {
+  const ours = generationOf(wanted);
+  const theirs = generationOf(found);
+  return ours !== null && theirs !== null && theirs.installation === ours.installation && theirs.generation <= ours.generation;
 }
 
 function isCovered(name: string, wanted: Json, found: Json): boolean {
@@ -70,7 +80,7 @@ function isCovered(name: string, wanted: Json, found: Json): boolean {
   return (Array.isArray(found) ? found : [found]).every((value: Json) => covered.has(canonicalJson(value)));
 }
 
-function generationOf(value: Json): { readonly installation: string; readonly generation: number } | null {
+function generationOf(value: Json | null): { readonly installation: string; readonly generation: number } | null {
   if (typeof value !== 'object' || value === null || !('installation' in value) || !('generation' in value)) return null;
   const { installation, generation } = value;
   return typeof installation === 'string' && typeof generation === 'number' ? { installation, generation } : null;

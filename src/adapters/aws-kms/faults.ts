@@ -1,19 +1,27 @@
 import type { Answer } from '#src/domain/kbs.ts';
 import type { Reason } from '#src/domain/reasons.ts';
-import { Fault, isFault } from '#src/errors.ts';
+import { Fault, isCertificateError, isFault } from '#src/errors.ts';
 
 /**
  * Error names of AWS KMS and of AWS's front end. Names, never HTTP statuses: the service answers 400 where the SDK's types say 409 or
  * 404. `DisabledException` has no meaning of its own here: it depends on the call (see `index.ts`).
  */
 const REASON_OF_NAME: Readonly<Record<string, Reason>> = {
+  AccessDenied: 'PermissionDenied',
   AccessDeniedException: 'PermissionDenied',
   OptInRequired: 'PermissionDenied',
   CredentialsProviderError: 'Unauthenticated',
   TokenProviderError: 'Unauthenticated',
   ExpiredTokenException: 'Unauthenticated',
+  ExpiredToken: 'Unauthenticated',
+  IDPCommunicationError: 'Unauthenticated',
+  IDPCommunicationErrorException: 'Unauthenticated',
+  IDPRejectedClaim: 'Unauthenticated',
+  IDPRejectedClaimException: 'Unauthenticated',
   IncompleteSignature: 'Unauthenticated',
   InvalidClientTokenId: 'Unauthenticated',
+  InvalidIdentityToken: 'Unauthenticated',
+  InvalidIdentityTokenException: 'Unauthenticated',
   InvalidSignatureException: 'Unauthenticated',
   MissingAuthenticationTokenException: 'Unauthenticated',
   RequestExpired: 'Unauthenticated',
@@ -82,6 +90,7 @@ export function asFault(thrown: unknown, doing: string): unknown {
   const status = statusOf(error);
   const reason = REASON_OF_NAME[error.name] ?? (status === null ? null : reasonOfStatus(status));
   if (reason !== null) return new Fault(reason, [`${doing}:`, status, error.name].filter((word) => word !== null).join(' '), { cause: thrown });
+  if (isCertificateError(error)) return new Fault('CertificateRejected', `${doing}: ${'code' in error ? String(error.code) : ''}`, { cause: thrown });
   // Sockets, name resolution and TLS put a code on their errors; a deadline of ours has no code but its name.
   const isNetwork = 'code' in error || error.name === 'TimeoutError' || error.name === 'AbortError';
   return isNetwork ? new Fault('Unreachable', `${doing}: ${'code' in error ? String(error.code) : error.name}`, { cause: thrown }) : thrown;

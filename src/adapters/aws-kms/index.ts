@@ -133,7 +133,9 @@ async function encrypt({ client, title }: Wire, keyId: string, plaintext: Secret
   try {
     const command = new EncryptCommand({ KeyId: keyId, Plaintext: bytes, EncryptionContext: context });
     const { CiphertextBlob, KeyId } = await ask((options) => client.send(command, options));
-    if (CiphertextBlob === undefined || KeyId !== keyId) throw new Fault('UnexpectedAnswer', `${title} Encrypt ${keyId}: no ciphertext, or another key’s`);
+    // The types are a promise of AWS's model; the answer is whatever came.
+    if (!(CiphertextBlob instanceof Uint8Array) || KeyId !== keyId)
+      throw new Fault('UnexpectedAnswer', `${title} Encrypt ${keyId}: no ciphertext, or another key’s`);
     return Buffer.from(CiphertextBlob);
   } catch (error) {
     throw asFault(error, `${title} Encrypt ${keyId}`);
@@ -152,7 +154,7 @@ async function decrypt(
     // Always with the key's id: without it AWS would take any key that fits, and a disabled one could hide behind another.
     const command = new DecryptCommand({ KeyId: keyId, CiphertextBlob: ciphertext, EncryptionContext: context });
     const { Plaintext, KeyId } = await ask((options) => client.send(command, options));
-    if (Plaintext === undefined || KeyId !== keyId) throw new Fault('UnexpectedAnswer', `${title} Decrypt ${keyId}: no plaintext, or another key’s`);
+    if (!(Plaintext instanceof Uint8Array) || KeyId !== keyId) throw new Fault('UnexpectedAnswer', `${title} Decrypt ${keyId}: no plaintext, or another key’s`);
     return { kind: 'opened', plaintext: new Secret(Buffer.from(Plaintext.buffer, Plaintext.byteOffset, Plaintext.byteLength)) };
   } catch (error) {
     const answer = answerOf(error, keyId);

@@ -1,3 +1,5 @@
+import { checkPack } from './pack.ts';
+
 /** What isomorphic-git asks of a file. */
 interface FileStat {
   readonly size: number;
@@ -26,7 +28,10 @@ export function openMemoryFiles(): { readonly fs: { readonly promises: object };
     },
     writeFile: async (path: string, data: Uint8Array | string) => {
       if (!folders.has(parentOf(clean(path)))) throw failure('ENOENT', path);
-      files.set(clean(path), Buffer.from(data));
+      const bytes = Buffer.from(data);
+      // A pack is written down before it is unpacked: here is where it can be looked at first.
+      if (path.endsWith('.pack')) checkPack(bytes);
+      files.set(clean(path), bytes);
     },
     unlink: async (path: string) => {
       if (!files.delete(clean(path))) throw failure('ENOENT', path);

@@ -73,5 +73,6 @@ function told(text: string): string {
   const rest = text.lastIndexOf('}": ');
   const kept = quoted < 0 ? text : `${text.slice(0, quoted)}Invalid value: ${rest > quoted ? text.slice(rest + 4) : ''}`;
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are exactly what is taken out
-  return kept.replaceAll(/[\u0000-\u001f\u007f]+/g, ' ').slice(0, TEXT_MAX);
+  const line = kept.replaceAll(/[\u0000-\u001f\u007f]+/g, ' ');
+  return line.slice(0, TEXT_MAX).toWellFormed();
 }

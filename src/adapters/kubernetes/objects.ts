@@ -2,19 +2,22 @@
 import { z } from 'zod';
 import type { Json } from '#src/domain/json.ts';
 import { Fault } from '#src/errors.ts';
-import { type Instant, parseInstant } from '#src/instant.ts';
+import { type Instant, instantOf } from '#src/instant.ts';
 import type { Pod, WorkloadObject } from '#src/world.ts';
 
+/** What is shown to people and kept in rows: Kubernetes' own names have no control characters, and PostgreSQL takes no U+0000. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are exactly what is refused
+const plain = z.string().refine((text) => text.isWellFormed() && !/[\u0000-\u001f\u007f]/.test(text), 'expected text without control characters');
 const annotations = z.record(z.string(), z.string()).default({});
 const json = z.json();
 
 const workloadSchema = z.object({
   metadata: z.object({
-    uid: z.string().min(1).max(128),
+    uid: plain.min(1).max(128),
     resourceVersion: z.string().min(1).max(128),
     generation: z.int().min(0),
     annotations,
-    managedFields: z.array(z.object({ manager: z.string().default(''), operation: z.string(), fieldsV1: json.default({}) })).default([]),
+    managedFields: z.array(z.object({ manager: plain.default(''), operation: z.string(), fieldsV1: json.default({}) })).default([]),
   }),
   spec: z.object({
     // The API server fills it in; 1 is its own default.
@@ -26,21 +29,23 @@ const workloadSchema = z.object({
   }),
 });
 
+const RFC_3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)$/;
+const EARLIEST = Date.parse('2000-01-01T00:00:00Z');
+const LATEST = Date.parse('2100-01-01T00:00:00Z');
+/** No container started before Kubernetes was made; and neither Date nor PostgreSQL takes every year that a listing may claim. */
 const instant = z.string().transform((text, context): Instant => {
-  try {
-    return parseInstant(text);
-  } catch {
-    context.addIssue('expected RFC 3339');
-    return z.NEVER;
-  }
+  const milliseconds = RFC_3339.test(text) ? Date.parse(text) : Number.NaN;
+  if (milliseconds >= EARLIEST && milliseconds < LATEST) return instantOf(milliseconds);
+  context.addIssue('expected RFC 3339, in this century');
+  return z.NEVER;
 });
-const started = z.object({ startedAt: instant.nullable().default(null), containerID: z.string().max(300).default('') });
+const started = z.object({ startedAt: instant.nullable().default(null), containerID: plain.max(300).default('') });
 const state = z.object({ running: started.optional(), terminated: started.optional() }).default({});
-const containerStatus = z.object({ containerID: z.string().max(300).default(''), restartCount: z.int().min(0).default(0), state, lastState: state });
-const container = z.object({ image: z.string().default('') });
+const containerStatus = z.object({ containerID: plain.max(300).default(''), restartCount: z.int().min(0).default(0), state, lastState: state });
+const container = z.object({ image: plain.default('') });
 
 const podSchema = z.object({
-  metadata: z.object({ name: z.string().min(1).max(253), uid: z.string().min(1).max(128), deletionTimestamp: z.string().optional(), annotations }),
+  metadata: z.object({ name: plain.min(1).max(253), uid: plain.min(1).max(128), deletionTimestamp: z.string().optional(), annotations }),
   spec: z.object({
     hostNetwork: z.boolean().default(false),
     containers: z.array(container),
@@ -50,7 +55,7 @@ const podSchema = z.object({
   status: z
     .object({
       phase: z.string().max(60).default('Unknown'),
-      podIP: z.string().max(60).optional(),
+      podIP: plain.max(60).optional(),
       conditions: z.array(z.object({ type: z.string(), status: z.string() })).default([]),
       initContainerStatuses: z.array(containerStatus).default([]),
       containerStatuses: z.array(containerStatus).default([]),

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { RequestOptions } from 'node:https';
 import { KubeConfig } from '@kubernetes/client-node';
 import { Agent, request } from 'undici';
-import { Fault, isFault } from '#src/errors.ts';
+import { Fault, isCertificateError, isFault } from '#src/errors.ts';
 import { readReference } from '#src/reference.ts';
 import type { KubernetesConfig } from './config.ts';
 import type { Reply } from './faults.ts';
@@ -23,6 +23,9 @@ const FRAME_MAX_BYTES = 4 * 1024 * 1024;
 
 /** Bookmarks come about once a minute: a watch silent for longer than that and half again is dead. */
 const SILENCE_MAX_SECONDS = 90;
+
+/** A plugin that asks a person to log in, or a token service that hangs, is a plugin that does not work. Seconds. */
+const CREDENTIALS_TIMEOUT_SECONDS = 30;
 
 /** How long a kubeconfig is used before its file is looked at again. client-go rereads token files as often. */
 const REREAD_AFTER_SECONDS = 60;
@@ -73,7 +76,11 @@ export function openWire(name: string, settings: KubernetesConfig): Wire {
       agent?.agent.close().catch(() => undefined);
       agent = { digest, agent: new Agent({ connect: { ...given(tls), rejectUnauthorized: true, timeout: REQUEST_TIMEOUT_SECONDS * 1000 } }) };
     }
-    return sessionOf(name, server, agent.agent, headersOf(options));
+    const refused = (): void => {
+      // A plugin's token is kept until it expires: one that was revoked before is not asked with again.
+      loaded = null;
+    };
+    return sessionOf(name, server, agent.agent, headersOf(options), refused);
   }
 
   return { session, close: async () => void (await agent?.agent.destroy()) };
@@ -97,17 +104,26 @@ async function current(name: string, settings: KubernetesConfig, loaded: Loaded 
     config.loadFromString(text.reveal().toString('utf8'));
     if (settings.context !== undefined) config.setCurrentContext(settings.context);
     return { digest, readAt: now, config };
-  } catch (error) {
-    throw new Fault('Unauthenticated', `kubernetes ${name}: the kubeconfig cannot be read`, { cause: error });
+  } catch {
+    // No cause: what a YAML parser says of a broken file quotes the lines around it, tokens and keys too.
+    throw new Fault('Unauthenticated', `kubernetes ${name}: the kubeconfig is not there, or cannot be read`);
   }
 }
 
 async function credentials(name: string, config: KubeConfig): Promise<RequestOptions> {
   const options: RequestOptions = {};
+  const none = (why: string): Fault => new Fault('Unauthenticated', `kubernetes ${name}: no credentials could be made from the kubeconfig${why}`);
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(none(` within ${CREDENTIALS_TIMEOUT_SECONDS} s`)), CREDENTIALS_TIMEOUT_SECONDS * 1000);
+  });
   try {
-    await config.applyToHTTPSOptions(options);
+    await Promise.race([config.applyToHTTPSOptions(options), late]);
   } catch (error) {
-    throw new Fault('Unauthenticated', `kubernetes ${name}: no credentials could be made from the kubeconfig`, { cause: error });
+    // No cause: an exec plugin's output is in it, and that is where its token would be.
+    throw isFault(error) ? error : none('');
+  } finally {
+    clearTimeout(timer);
   }
   return options;
 }
@@ -130,7 +146,7 @@ function headersOf(options: RequestOptions): Record<string, string> {
   return headers;
 }
 
-function sessionOf(name: string, server: URL, agent: Agent, headers: Readonly<Record<string, string>>): Session {
+function sessionOf(name: string, server: URL, agent: Agent, headers: Readonly<Record<string, string>>, refused: () => void): Session {
   const prefix = server.pathname.replace(/\/$/, '');
   const open = (call: Call, timing: { readonly signal: AbortSignal; readonly bodyTimeout: number }) =>
     request(`${server.origin}${prefix}${call.path}?${new URLSearchParams(call.query)}`, {
@@ -147,7 +163,9 @@ function sessionOf(name: string, server: URL, agent: Agent, headers: Readonly<Re
     } catch (error) {
       if (isFault(error)) throw error;
       const code = error instanceof Error && 'code' in error ? String(error.code) : 'no answer';
-      throw new Fault('Unreachable', `kubernetes ${name} ${call.method} ${call.path}: ${code}`, { cause: error });
+      throw new Fault(isCertificateError(error) ? 'CertificateRejected' : 'Unreachable', `kubernetes ${name} ${call.method} ${call.path}: ${code}`, {
+        cause: error,
+      });
     }
   };
   return {
@@ -155,6 +173,7 @@ function sessionOf(name: string, server: URL, agent: Agent, headers: Readonly<Re
       guarded(call, async () => {
         const limit = AbortSignal.timeout(REQUEST_TIMEOUT_SECONDS * 1000);
         const { statusCode, body } = await open(call, { signal: limit, bodyTimeout: REQUEST_TIMEOUT_SECONDS * 1000 });
+        if (statusCode === 401) refused();
         return { status: statusCode, text: await textOf(body, `kubernetes ${name} ${call.method} ${call.path}`) };
       }),
     lines: (call, signal, line) =>

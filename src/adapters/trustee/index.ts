@@ -11,12 +11,12 @@ import type { Clock, KeyBroker, ProberEvidence, Read } from '#src/world.ts';
 import { mintToken } from './admin.ts';
 import type { TrusteeConfig } from './config.ts';
 import { askFor } from './prober.ts';
-import { answerOf, jsonOf, type Line, openLine, type Reply, reasonOf } from './wire.ts';
+import { answerOf, isItsOwn, jsonOf, type Line, openLine, type Reply, reasonOf } from './wire.ts';
 
 /** A token is made anew this often where the database or the key store took too long; then it is they who are down. */
 const ATTEMPTS_MAX = 5;
 /** As Trustee reads a path (`ResourceDesc`): three segments. What it would not read is not sent. */
-const PATH_FORM = /^[A-Za-z0-9_-]+[A-Za-z0-9_.-]*(?:\/[A-Za-z0-9_-]+[A-Za-z0-9_.-]*){2}$/;
+const PATH_FORM = /^[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:\/[A-Za-z0-9_-][A-Za-z0-9_.-]*){2}$/;
 
 /** What a broker is opened with. */
 export interface TrusteeParts {
@@ -89,7 +89,7 @@ async function writeOnce<T>(broker: Broker, kind: WriteKind, read: Read<T>, prep
       const call = { method: message.method, path: message.path, headers, body: message.body === null ? null : body.reveal() };
       const replies = await all(lines.map((line) => line.send(call)));
       const answer = worst(lines, replies);
-      await permit.answered(answer);
+      if (replies.every((reply) => isItsOwn(answerOf(reply)))) await permit.answered(answer);
       refuse(name, message, answer);
       return;
     } finally {
@@ -130,6 +130,8 @@ function resourceMessage(name: string, path: KeyPath, method: 'POST' | 'DELETE',
 /** Of several replicas: what all hold; where they differ an object that names each, which equals nothing that was ever wanted. */
 async function referenceValue(broker: Broker, id: string): Promise<Json | null> {
   const { name, config } = broker;
+  // A URL does not keep such segments, however they are written: the answer would be another name's value.
+  if (id.split('/').some((segment) => segment === '.' || segment === '..')) throw new Fault('InvalidRequest', `trustee ${name}: ${id} cannot be asked for`);
   const lines = await openLines(broker);
   try {
     using token = await mintToken(name, config, broker.installation, 'referenceValue', broker.clock);

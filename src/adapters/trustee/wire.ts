@@ -4,7 +4,7 @@ import { Agent, request } from 'undici';
 import { z } from 'zod';
 import type { Answer } from '#src/domain/kbs.ts';
 import type { Reason } from '#src/domain/reasons.ts';
-import { Fault } from '#src/errors.ts';
+import { Fault, isCertificateError, isFault } from '#src/errors.ts';
 import { type Reference, readReference } from '#src/reference.ts';
 
 /** A KBS answers in milliseconds; a registration may wait for one evaluation that calls a vendor (60 s at most). */
@@ -37,7 +37,7 @@ export interface Reply {
 /** The way to one address of a KBS. */
 export interface Line {
   readonly base: string;
-  /** Sends once. Throws Fault('Unreachable') where no whole answer came, Fault('LimitExceeded') before sending too much. */
+  /** Sends once. Throws Fault('Unreachable') where no whole answer came, Fault('CertificateRejected'), Fault('LimitExceeded') for too long a body or answer. */
   readonly send: (call: Call) => Promise<Reply>;
   readonly close: () => Promise<void>;
 }
@@ -71,12 +71,15 @@ async function send(name: string, agent: Agent, base: string, call: Call): Promi
     let sizeBytes = 0;
     for await (const chunk of response.body as AsyncIterable<Buffer>) {
       sizeBytes += chunk.length;
-      if (sizeBytes > ANSWER_MAX_BYTES) throw new Error(`the answer is longer than ${ANSWER_MAX_BYTES} bytes`);
+      if (sizeBytes > ANSWER_MAX_BYTES) throw new Fault('LimitExceeded', `${about}: the answer is longer than ${ANSWER_MAX_BYTES} bytes`);
       chunks.push(chunk);
     }
     return { status: response.statusCode, cookies: [response.headers['set-cookie'] ?? []].flat(), body: Buffer.concat(chunks) };
   } catch (cause) {
-    throw new Fault('Unreachable', `${about}: ${cause instanceof Error ? cause.message : 'no answer'}`, { cause });
+    if (isFault(cause)) throw cause;
+    throw new Fault(isCertificateError(cause) ? 'CertificateRejected' : 'Unreachable', `${about}: ${cause instanceof Error ? cause.message : 'no answer'}`, {
+      cause,
+    });
   }
 }
 
@@ -92,13 +95,34 @@ async function pemOf(name: string, from: Reference): Promise<string> {
 /** The shape of every error of a KBS: `type` is a URL whose last segment is the error's name. */
 const errorBody = z.object({ type: z.string().max(1000), detail: z.string().optional() });
 
+/** What an error of a KBS is called; anything else is no name, and would have to be stored and shown. */
+const ERROR_NAME = /^[A-Za-z0-9]{1,60}$/;
+
 /** What the KBS said. Anything but 200 is an error with a name: its own, or `Http<status>`. */
 export function answerOf(reply: Reply, more: Readonly<Record<string, string>> = {}): Answer {
   if (reply.status === 200) return { status: 200, type: null, detail: more };
   const error = errorBody.safeParse(jsonOf(reply.body));
   const type = error.success ? (error.data.type.split('/').at(-1) ?? '') : '';
-  const text = error.success ? (error.data.detail ?? '').slice(0, DETAIL_MAX_CHARACTERS) : '';
-  return { status: reply.status, type: type === '' ? `Http${reply.status}` : type, detail: text === '' ? more : { ...more, detail: text } };
+  const text = error.success
+    ? plain(error.data.detail ?? '')
+        .slice(0, DETAIL_MAX_CHARACTERS)
+        .toWellFormed()
+    : '';
+  return { status: reply.status, type: ERROR_NAME.test(type) ? type : `Http${reply.status}`, detail: text === '' ? more : { ...more, detail: text } };
+}
+
+/**
+ * Whether the KBS itself may have said it. A gateway in front of it that lost patience (502, 503, 504 …,
+ * not in the KBS's form) does not know what becomes of the write behind it: it may still land.
+ */
+export function isItsOwn(answer: Answer): boolean {
+  return answer.status <= 501 || answer.type !== `Http${answer.status}`;
+}
+
+/** Without control characters: PostgreSQL stores no U+0000, and a log line is one line. */
+function plain(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are exactly what is taken out
+  return text.replaceAll(/[\u0000-\u001f\u007f]+/g, ' ');
 }
 
 /** The body as JSON; undefined where it is none. */

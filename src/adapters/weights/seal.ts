@@ -21,7 +21,7 @@ import { Fault } from '#src/errors.ts';
 import type { Secret } from '#src/secret.ts';
 import type { Mine } from '#src/world.ts';
 import { codeOf } from './faults.ts';
-import { isThere, type Place, putFile, removeParts } from './store.ts';
+import { type Place, putFile, removeParts, stampOf } from './store.ts';
 
 /** Everything that sealing one model needs. */
 export interface Sealing {
@@ -93,14 +93,14 @@ async function sealOne(sealing: Sealing, line: ManifestLine): Promise<void> {
   const path = sealedPath(line.path);
   const associatedData = associatedDataOf(manifest.digest, line.path);
   const states = await Promise.all(places.map((place) => look(sealing, place, line)));
-  let whole = states.find((state) => state.kind === 'whole') ?? null;
+  let whole: { readonly place: Place; readonly digest: Digest | null } | null = states.find((state) => state.kind === 'whole') ?? null;
   for (const state of states) {
     if (whole !== null && state.kind === 'whole' && state.digest === whole.digest) continue;
-    const isTorn = state.kind !== 'missing';
+    const torn = state.kind === 'missing' ? null : state.stamp;
     if (whole !== null) {
       const { digest } = whole;
       const from = join(whole.place.folder, path);
-      await putFile(state.place, path, isTorn, async (to) => {
+      await putFile(state.place, path, torn, async (to) => {
         const { plaintextDigest } = await workers.pass({ from, to, openWith: null, sealWith: null, associatedData: '', hash: 'both' });
         if (plaintextDigest !== digest) throw new Fault('Conflict', `weights store ${state.place.store}: ${path} changed while it was copied`);
       });
@@ -109,12 +109,12 @@ async function sealOne(sealing: Sealing, line: ManifestLine): Promise<void> {
     await checkInside(source, line.path).catch((error: unknown) => {
       throw codeOf(error) === 'ENOENT' ? changed(source, line.path, error) : error;
     });
-    const passed = await putFile(state.place, path, isTorn, async (to) => {
+    const passed = await putFile(state.place, path, torn, async (to) => {
       const result = await workers.pass({ from: join(source, line.path), to, openWith: null, sealWith: key, associatedData, hash: 'both' });
       if (result.plaintextDigest !== line.digest) throw changed(source, line.path);
       return result;
     });
-    whole = { kind: 'whole', place: state.place, digest: passed.ciphertextDigest };
+    whole = { place: state.place, digest: passed.ciphertextDigest };
   }
 }
 
@@ -125,19 +125,20 @@ function changed(source: string, path: string, cause?: unknown): Fault {
 /** A file as one store has it. */
 type State =
   | { readonly kind: 'missing'; readonly place: Place }
-  | { readonly kind: 'torn'; readonly place: Place }
-  | { readonly kind: 'whole'; readonly place: Place; readonly digest: Digest | null };
+  | { readonly kind: 'torn'; readonly place: Place; readonly stamp: string }
+  | { readonly kind: 'whole'; readonly place: Place; readonly stamp: string; readonly digest: Digest | null };
 
 /** Reads a sealed file, if it is there, and opens it for a trial. */
 async function look({ manifest, key, workers }: Sealing, place: Place, line: ManifestLine): Promise<State> {
   const from = join(place.folder, sealedPath(line.path));
-  if (!(await isThere(from))) return { kind: 'missing', place };
+  const stamp = await stampOf(from);
+  if (stamp === null) return { kind: 'missing', place };
   try {
     const associatedData = associatedDataOf(manifest.digest, line.path);
     const passed = await workers.pass({ from, to: null, openWith: key, sealWith: null, associatedData, hash: 'both' });
-    return passed.plaintextDigest === line.digest ? { kind: 'whole', place, digest: passed.ciphertextDigest } : { kind: 'torn', place };
+    return passed.plaintextDigest === line.digest ? { kind: 'whole', place, stamp, digest: passed.ciphertextDigest } : { kind: 'torn', place, stamp };
   } catch (error) {
-    if (isEnvelopeError(error)) return { kind: 'torn', place };
+    if (isEnvelopeError(error)) return { kind: 'torn', place, stamp };
     throw error;
   }
 }
@@ -149,8 +150,8 @@ async function sealManifests({ manifest, key, places }: Sealing): Promise<void> 
   const bytes = sealed ?? sealManifest(manifest, key);
   for (const place of places) {
     const path = join(place.folder, SEALED_MANIFEST_NAME);
-    const there = await isThere(path);
-    if (there && (await readSealedManifest(place.folder).catch(() => null))?.equals(bytes) === true) continue;
+    const there = await stampOf(path);
+    if (there !== null && (await readSealedManifest(place.folder).catch(() => null))?.equals(bytes) === true) continue;
     await putFile(place, SEALED_MANIFEST_NAME, there, async (part) => {
       const handle = await open(part, 'wx', 0o644);
       try {

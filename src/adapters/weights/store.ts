@@ -25,12 +25,12 @@ export async function placeOf(store: string, path: string, prefix: string): Prom
   return { store, folder: join(root, prefix), root };
 }
 
-/** Whether there is anything at this path. */
-export async function isThere(path: string): Promise<boolean> {
-  return lstat(path).then(
-    () => true,
+/** Tells the file at this path from any that takes its place; null where there is none. */
+export async function stampOf(path: string): Promise<string | null> {
+  return lstat(path, { bigint: true }).then(
+    ({ ino, size, mtimeNs }) => `${ino} ${size} ${mtimeNs}`,
     (error: unknown) => {
-      if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return false;
+      if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return null;
       throw error;
     },
   );
@@ -38,7 +38,7 @@ export async function isThere(path: string): Promise<boolean> {
 
 /** Deletes what a process that died left half written. */
 export async function removeParts(place: Place): Promise<void> {
-  if (!(await isThere(place.folder))) return;
+  if ((await stampOf(place.folder)) === null) return;
   for (const entry of await readdir(place.folder, { withFileTypes: true, recursive: true })) {
     if (entry.isFile() && PART.test(entry.name)) await rm(join(entry.parentPath, entry.name), { force: true });
   }
@@ -49,9 +49,10 @@ export async function removeParts(place: Place): Promise<void> {
  * brings it to the disk), which then takes its name.
  *
  * The first one to finish wins: where another process has put the file there meanwhile, ours is dropped and Fault `Conflict` thrown, so
- * that a sleeper never changes a ciphertext whose digest was recorded. What is known to be torn is removed first.
+ * that a sleeper never changes a ciphertext whose digest was recorded. `torn` is the stamp of a file that was found torn: that one, and no
+ * other that took its place since, is removed first.
  */
-export async function putFile<T>(place: Place, path: string, isTorn: boolean, write: (part: string) => Promise<T>): Promise<T> {
+export async function putFile<T>(place: Place, path: string, torn: string | null, write: (part: string) => Promise<T>): Promise<T> {
   const final = join(place.folder, path);
   const folder = dirname(final);
   await mkdir(folder, { recursive: true });
@@ -59,7 +60,7 @@ export async function putFile<T>(place: Place, path: string, isTorn: boolean, wr
   const part = `${final}.${randomBytes(8).toString('hex')}.part`;
   try {
     const written = await write(part);
-    if (isTorn) await rm(final, { force: true });
+    if (torn !== null && (await stampOf(final)) === torn) await rm(final, { force: true });
     await take(place, part, final, path);
     await syncFolder(folder);
     return written;

@@ -43,6 +43,11 @@ export function documentOfBundle(path: string): string | null {
   return found !== null && placeOf(document) !== null ? document : null;
 }
 
+/** The signer that a bundle's path names; null: no bundle lives there. Anybody may write any name. */
+export function signerOfBundle(path: string): string | null {
+  return documentOfBundle(path) === null ? null : (BUNDLE_END.exec(path)?.[2] ?? null);
+}
+
 /** Where a signer's bundle over a document lies. */
 export function bundlePath(documentPath: string, signer: string): string {
   return `${documentPath.replace(/\.yaml$/, '')}.${signer}.sigstore.json`;

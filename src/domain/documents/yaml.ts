@@ -29,10 +29,7 @@ export function readYaml(bytes: Uint8Array): Yaml {
   try {
     const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
     const hidden = HIDDEN.exec(text);
-    if (hidden !== null)
-      return bad(
-        `expected no hidden characters, found U+${(hidden[0].codePointAt(0) ?? 0).toString(16).padStart(4, '0')} in line ${lineOf(text, hidden.index)}`,
-      );
+    if (hidden !== null) return bad(`${hiddenIn(hidden)} (line ${lineOf(text, hidden.index)})`);
     if (/^%/m.test(text)) return bad('expected no YAML directives (a line that begins with %)');
     if (tooDeep(text)) return { kind: 'bad', limit: true, about: `expected at most ${DEPTH_MAX} levels` };
     return readText(text);
@@ -84,11 +81,18 @@ function firstWrong(document: YamlDocument.Parsed, text: string): Yaml | null {
     }
     if (!isScalar(node)) return undefined;
     if (node.value === '__proto__') return say('expected no __proto__', offset);
+    // An escape ("\0", "\ud800") writes what the text itself may not hold, and what no database and no terminal takes.
+    const hidden = typeof node.value === 'string' ? HIDDEN.exec(node.value) : null;
+    if (hidden !== null) return say(hiddenIn(hidden), offset);
     if (typeof node.value !== 'number') return undefined;
     const safe = !Number.isInteger(node.value) || Number.isSafeInteger(node.value);
     return safe && DECIMAL.test(node.source ?? '') ? undefined : say('expected a decimal number, exact in 53 bits', offset);
   });
   return wrong;
+}
+
+function hiddenIn([character]: RegExpExecArray): string {
+  return `expected no hidden characters, found U+${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`;
 }
 
 function repeatedKey(map: YAMLMap): string | null {
