@@ -81,8 +81,8 @@ const configSchema = z.strictObject({
   database: z.strictObject({
     /** `postgresql://…`, version 15 or later, a direct session: advisory locks and LISTEN do not survive a pooler of transactions. */
     url: reference,
-    /** Sessions of one process; 10: two a concurrent run, and a few for what listens. */
-    poolSize: z.int().min(4).max(200).default(10),
+    /** Sessions of one process; 10: one for each of six looks, and some for what they read beside their transaction. Fewer than 8 could wait for each other. */
+    poolSize: z.int().min(8).max(200).default(10),
   }),
   repository: gitConfig,
   trust: z.strictObject({

@@ -26,37 +26,27 @@ const RELEASES_MAX = 50_000;
 /** Refusals are shown to people, who read the latest: a guest that is refused comes back for ever. */
 const REFUSALS_SHOWN = 1000;
 
-/** The handshake is the newest of the token that came with the request or, without one, of the session: the proxy forwards only one of the two. */
+/**
+ * One JSON text, and not an array a column: of arrays PostgreSQL guesses a length for its generic plan, finds
+ * a plan made for these cheaper, and plans anew every time, which takes as long as the rest (0.35 ms to 0.18).
+ *
+ * The handshake is the newest of the token that came with the request or, without one, of the session: the proxy forwards only one of the two.
+ */
 const INSERT = `insert into fetches (kbs, proxy, path, address, session_digest, token_digest, handshake, decision, status, type, generation, request_id)
   select given.kbs, given.proxy, given.path, given.address, given.session_digest, given.token_digest,
     case when given.token_digest is null
       then (select id from handshakes h where h.kbs = given.kbs and h.session_digest = given.session_digest order by id desc limit 1)
       else (select id from handshakes h where h.kbs = given.kbs and h.token_digest = given.token_digest order by id desc limit 1) end,
     given.decision, given.status, given.type, coalesce((select generation from brokers b where b.name = given.kbs), 0), given.request_id
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::text[], $10::text[])
+  from rows from (json_to_recordset($1::json) as (kbs text, proxy text, path text, address text, "sessionDigest" text, "tokenDigest" text,
+    decision text, status int, type text, "requestId" text))
     with ordinality as given (kbs, proxy, path, address, session_digest, token_digest, decision, status, type, request_id, place)
   order by place`;
 
 /** Keeps these, in one statement, with the generation that their KBS has now: all or none. */
 export async function recordFetches(db: Db, fetches: readonly FetchRecord[]): Promise<void> {
   if (fetches.length === 0) return;
-  const column = (name: keyof FetchRecord): readonly (string | number | null)[] => fetches.map((fetch) => fetch[name]);
-  await db.query({
-    name: 'record-fetches',
-    text: INSERT,
-    values: [
-      column('kbs'),
-      column('proxy'),
-      column('path'),
-      column('address'),
-      column('sessionDigest'),
-      column('tokenDigest'),
-      column('decision'),
-      column('status'),
-      column('type'),
-      column('requestId'),
-    ],
-  });
+  await db.query({ name: 'record-fetches', text: INSERT, values: [JSON.stringify(fetches)] });
 }
 
 /** Keeps one. */

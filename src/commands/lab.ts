@@ -49,8 +49,11 @@ async function lab(options: LabCommandOptions): Promise<void> {
     },
   });
   onEvent(last);
-  if (last.failed !== undefined) process.exitCode = 1;
-  else if (last.chain !== 'ok') process.exitCode = 3;
+  if (last.failed !== undefined) {
+    process.exitCode = 1;
+    // The ladder cuts its lines.
+    if (options.json !== true) process.stderr.write(`keyturn lab: ${String(last.failed)}: ${String(last.about)}\n`);
+  } else if (last.chain !== 'ok') process.exitCode = 3;
 }
 
 /** Aborted by the first SIGINT, SIGTERM or SIGHUP, and by a bug; the second one ends at once, and leaves the closing to the lab's guard. */

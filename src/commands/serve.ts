@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import pg from 'pg';
 import { type Config, configWarnings, loadConfig } from '#src/config.ts';
 import { type Intake, takeIn } from '#src/engine/intake.ts';
@@ -23,7 +23,7 @@ import { refuseUnsupported } from './unsupported.ts';
 interface ServeOptions {
   readonly config: string;
   readonly json?: true;
-  readonly eventsAfter?: string;
+  readonly eventsAfter?: number;
 }
 
 /** Runs side by side: each holds one database session for moments only, so a few per session of the pool are enough. */
@@ -70,7 +70,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   });
   const watching = opened.clusters.map((cluster) => cluster.watch(loop.podsMoved));
   const listeners = await openListeners({ config, onHint: loop.hint, log, metrics, pool: database.pool });
-  const told = options.json === true ? await tellEvents(database, options.eventsAfter === undefined ? null : Number(options.eventsAfter)) : null;
+  const told = options.json === true ? await tellEvents(database, options.eventsAfter ?? null) : null;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.resolve(0));
   log.info({ replica: replica.owner, installation: config.installation, mode: config.mode, webhook: listeners.webhookUrl }, 'serving');
   process.exitCode = await ended.promise;
@@ -151,6 +151,11 @@ async function listen(url: string, onNotify: () => void): Promise<pg.Client> {
   return client;
 }
 
+function eventNumber(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('expected the number of an event');
+  return Number(text);
+}
+
 /** Adds `keyturn serve`. */
 export function register(program: Command): void {
   program
@@ -158,6 +163,6 @@ export function register(program: Command): void {
     .description('run the controller: watch the repository, carry every rotation, keep every KBS as it should be')
     .addOption(configOption())
     .option('--json', 'print events, one JSON object a line')
-    .option('--events-after <id>', 'with --json: first tell what came after this event; otherwise from now on')
+    .option('--events-after <number>', 'with --json: first tell what came after this event; otherwise from now on', eventNumber)
     .action(serve);
 }

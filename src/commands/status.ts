@@ -41,7 +41,7 @@ export function tell(read: Status): readonly string[] {
       read.workloads.flatMap((workload) => [
         [
           workload.name,
-          workload.target === null ? 'held: no target' : `target ${workload.target}`,
+          workload.target === null ? 'no target' : `target ${workload.target}`,
           workload.held === null ? '' : `held: ${workload.held.reason}: ${workload.held.about}`,
         ],
         ...workload.revisions.map((revision) => [`  s${revision.serial}-v${revision.epoch}`, ladderOf(revision), revision.rotation]),

@@ -81,7 +81,8 @@ export async function checkInside(root: string, path: string): Promise<void> {
   const place = join(root, path);
   const real = await realpath(place);
   const inside = real.startsWith(root.endsWith(sep) ? root : `${root}${sep}`);
-  if (!inside || !(await lstat(real)).isFile()) throw envelopeError('unsafe-path', `not a file inside its folder: ${path}`, path);
+  if (!inside || !(await lstat(real)).isFile())
+    throw envelopeError('unsafe-path', `not a file inside its folder: ${path} (a link out of it? copy the folder with links followed)`, path);
 }
 
 /** The manifest of a folder of plaintext: reads every byte once, in the workers' threads. Throws EnvelopeError, or the file system's error. */

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { digestOf } from '../digest.ts';
@@ -74,9 +74,20 @@ async function makeFolder(): Promise<string> {
   return folder;
 }
 
+/** The digest of a user's own weights; whatever is wrong with the folder is told as the option's. */
+async function digestOfWeights(real: string): Promise<string> {
+  const found = await stat(real).catch(() => null);
+  if (found === null || !found.isDirectory()) throw failure('NotFound', `--model ${real}: expected a folder of weights`);
+  try {
+    return (await manifestOf(real)).digest;
+  } catch (thrown) {
+    throw failure('Malformed', `--model ${real}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+  }
+}
+
 async function makeModels(folder: string, real: string | null): Promise<readonly Model[]> {
   if (real !== null) {
-    const { digest } = await manifestOf(real);
+    const digest = await digestOfWeights(real);
     return [1, 2].map(() => ({ folder: real, manifestDigest: digest }));
   }
   const models: Model[] = [];
@@ -188,11 +199,14 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
   const trust = trustText(approvers, daysAfter(Date.now(), TRUST_EXPIRES_DAYS));
   const ground: Ground = { folder, ports, keys, farSides };
   const configFile = await configure(ground, digestOf(trust));
-  const [models] = await Promise.all([
+  // All of them have ended before anything is closed: one that still goes on would fail at what is gone.
+  const [models, founded, migrated] = await Promise.allSettled([
     makeModels(folder, options.model),
     found(farSides, keyturn, checkout, trust, approvers),
     migrate(keyturn, configFile, options.signal),
   ]);
+  for (const outcome of [founded, migrated]) if (outcome.status === 'rejected') throw outcome.reason;
+  if (models.status === 'rejected') throw models.reason;
   options.signal.throwIfAborted();
   const watch = openWatch();
   const onEvent = (event: LabEvent) => {
@@ -215,7 +229,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     keyturn,
     approvers,
     farSides,
-    models,
+    models: models.value,
     watch,
     pid: services.pid,
     endChildren: services.end,

@@ -14,7 +14,7 @@ export interface ProxyOptions extends Omit<ServerOptions, 'onError'> {
   readonly kbs: UpstreamOptions & { readonly name: string };
   /** No word from the database for this long: every key is refused. Seconds. */
   readonly denyListStaleSeconds: number;
-  /** Of our database; one session of it listens, two write. */
+  /** Of our database; one session of it listens, four write at most. */
   readonly pool: pg.Pool;
   /** Of this process, never used again: two under one id would answer for each other. */
   readonly id: string;

@@ -17,8 +17,8 @@ export interface Recorder {
 
 /** Fetches of one statement; at the bar of 300 a second one holds one or two. */
 const BATCH_MAX = 256;
-/** A second statement goes out while the first is committed, so that nobody waits for more than one commit. */
-const STATEMENTS_MAX = 2;
+/** More go out while the first is committed, and PostgreSQL commits them together: at the bar two left half of all waiting for a turn. */
+const STATEMENTS_MAX = 4;
 /** What waits beyond this is turned away: the database is not keeping up. */
 const WAITING_MAX = 4096;
 /** A guest's own timeout is 50 s; a commit that takes this long is a database in trouble. Seconds. */

@@ -82,6 +82,28 @@ test('a stopped child is gone and is not started again', async () => {
   expect(pids.map(isAlive)).toEqual([false]);
 });
 
+test('a child that is killed is started again as another process, and soon, for it had told that it was well', async () => {
+  const pids: number[] = [];
+  const startedAt = performance.now();
+  const child = keepRunning(
+    keyturn,
+    service('stay', (event) => pids.push(Number(event.pid))),
+  );
+  for (const kills of [1, 2, 3, 4, 5]) {
+    await until(() => pids.length === kills);
+    const pid = child.pid();
+    expect(pid).toBe(pids.at(-1));
+    if (pid !== null) process.kill(pid, 'SIGKILL');
+    await until(() => child.pid() !== pid);
+  }
+  await until(() => pids.length === 6);
+  // Pauses that double would take 7.75 s alone.
+  expect(performance.now() - startedAt).toBeLessThan(7000);
+  await child.stop();
+  expect(new Set(pids).size).toBe(6);
+  expect(child.pid()).toBeNull();
+});
+
 test('a child that does not hear SIGTERM is killed', { timeout: 20_000 }, async () => {
   const pids: number[] = [];
   const child = keepRunning(

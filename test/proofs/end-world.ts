@@ -207,8 +207,13 @@ export async function statusOf(setting: Setting): Promise<Status> {
   return JSON.parse(output) as Status;
 }
 
-/** Exports the receipts and verifies the export, with the product's commands; a line that says how that ended. */
-export async function chainOf(setting: Setting, folder: string): Promise<{ readonly chain: string; readonly receipts: number; readonly rotations: number }> {
-  const { chain, receipts, rotations } = await exportReceipts(setting.keyturn, setting.configFile, setting.keys.receiptsPublicKeyFile, folder);
+/** Exports the receipts into the lab's folder and verifies the export, with the product's commands. */
+export async function chainOf(setting: Setting): Promise<{ readonly chain: string; readonly receipts: number; readonly rotations: number }> {
+  const { chain, receipts, rotations } = await exportReceipts(
+    setting.keyturn,
+    setting.configFile,
+    setting.keys.receiptsPublicKeyFile,
+    join(setting.folder, 'export'),
+  );
   return { chain, receipts, rotations };
 }

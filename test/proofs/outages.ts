@@ -190,7 +190,7 @@ await prove(LIMIT_SECONDS, async (proof) => {
       compareWorlds(proof, world, STORY_END);
       proof.fact(`no twin key is enabled; ${twins.disabled} were swept`, twins.enabled === 0, twins);
       await setting.endChildren();
-      const { chain, ...counts } = await chainOf(setting, proof.folder);
+      const { chain, ...counts } = await chainOf(setting);
       proof.fact(`the export verifies: ${counts.receipts} receipts, ${counts.rotations} rotations`, chain === 'ok' && counts.rotations === 2, {
         chain,
         ...counts,

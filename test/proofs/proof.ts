@@ -1,5 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
@@ -37,8 +36,6 @@ export interface Proof {
   readonly inTime: <T>(promise: Promise<T>) => Promise<T>;
   /** Runs `work` on a lab, and closes it. */
   readonly stage: (work: (stage: Stage) => Promise<void>, options?: Pick<SettingOptions, 'between'> & { onEvent?: (event: LabEvent) => void }) => Promise<void>;
-  /** A folder that is removed at the end. */
-  readonly folder: string;
 }
 
 /**
@@ -52,8 +49,7 @@ export async function prove(limitSeconds: number, work: (proof: Proof) => Promis
   const last = setTimeout(() => process.exit(1), (limitSeconds + CLOSE_SECONDS) * 1000).unref();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => ending.abort(failure('Interrupted', name)));
   const startedAt = performance.now();
-  const folder = await mkdtemp(join(tmpdir(), 'keyturn-proof-'));
-  const { proof, failures } = proofOf(ending.signal, folder);
+  const { proof, failures } = proofOf(ending.signal);
   try {
     await work(proof);
   } catch (thrown) {
@@ -62,14 +58,13 @@ export async function prove(limitSeconds: number, work: (proof: Proof) => Promis
     clearTimeout(limit);
     // Whoever still waits for an event would keep the process.
     ending.abort(failure('Ended', 'the proof is over'));
-    await rm(folder, { recursive: true, force: true });
   }
   proof.note(`${failures() === 0 ? 'proven' : `${failures()} facts do not hold`} in ${Math.round((performance.now() - startedAt) / 100) / 10} s`);
   process.exitCode = failures() === 0 ? 0 : 1;
   clearTimeout(last);
 }
 
-function proofOf(signal: AbortSignal, folder: string): { readonly proof: Proof; readonly failures: () => number } {
+function proofOf(signal: AbortSignal): { readonly proof: Proof; readonly failures: () => number } {
   let failed = 0;
   const note = (line: string): void => void process.stdout.write(`${line}\n`);
   const fact: Proof['fact'] = (claim, is, seen) => {
@@ -88,7 +83,6 @@ function proofOf(signal: AbortSignal, folder: string): { readonly proof: Proof; 
   };
   const proof: Proof = {
     signal,
-    folder,
     note,
     fact,
     until,
@@ -106,13 +100,12 @@ function proofOf(signal: AbortSignal, folder: string): { readonly proof: Proof; 
       };
       const setting = await openSetting({ mainFile: MAIN_FILE, model: null, signal, onEvent: hear, ...rest });
       const before = failed;
+      let ended = false;
       try {
         await work({ setting, events });
-      } catch (thrown) {
-        failed += 1;
-        throw thrown;
+        ended = true;
       } finally {
-        if (failed > before) await showLogs(join(setting.folder, 'logs'));
+        if (!ended || failed > before) await showLogs(join(setting.folder, 'logs'));
         await setting.close();
       }
     },

@@ -261,7 +261,7 @@ async function rewritten(proof: Proof, stage: Stage, prober: Prober): Promise<nu
 
 async function verified(proof: Proof, setting: Setting): Promise<void> {
   await setting.endChildren();
-  const { chain, receipts } = await chainOf(setting, proof.folder);
+  const { chain, receipts } = await chainOf(setting);
   proof.same(`the export verifies: ${receipts} receipts`, chain, 'ok');
 }
 
