@@ -14,7 +14,13 @@ import { publishPolicy } from './steps/publish-policy.ts';
 import { publishReferenceValues } from './steps/publish-reference-values.ts';
 import { putResource } from './steps/put-resource.ts';
 
-/** Brings a revision into service beside the one in use, taking nothing away. */
+/**
+ * Brings a revision into service beside the one in use, taking nothing away.
+ *
+ * Before every step its gates are asked anew: those of the whole workflow, then, in brackets here, the
+ * step's own. An *effect* changes the world and counts when it was seen there; a *decision* is a
+ * statement of ours. A *sealing* is the weights under one key; a *generation* counts what a KBS should hold.
+ */
 export const adoptRevision: Workflow = {
   name: 'adopt-revision',
   gates: [releaseIsSigned, revisionIsTarget, nothingIsRevoked],
@@ -22,13 +28,13 @@ export const adoptRevision: Workflow = {
     createKey, //              effect: first, because all that follows is wrapped by it; tagged with the sealing's rotation, so that a twin can be told and swept
     makeResource, //           decision: the bytes that guests will fetch, made once and kept before anything is sent: a second set would open nothing
     encryptWeights, //         effect: to new objects, before anybody is told of them; the old ciphertext stays readable
-    goLive, //                 decision: only now, with key and ciphertext there, may a KBS be told; the generation rises in the same transaction
+    goLive, //                 decision [image-is-bound]: only now, with key and ciphertext there, may a KBS be told; the generation rises in the same transaction
     publishReferenceValues, // effect: this and the next two in any order, because no pod names the new path yet
     putResource, //            effect: to a path that no other revision has or ever had, so that nothing is overwritten
     publishPolicy, //          effect: last of the three only because it is the one that can be asked whether it is there
     confirmPublished, //       decision: all three are there, and no older write can land on top of them: from here on pods may rely on it
-    patchTemplate, //          effect: only after published, because a pod that restarts takes the new template at once
+    patchTemplate, //          effect [preflight-passes, fields-are-ours]: only after published, because a pod that restarts takes the new template at once
     movePods, //               effect: watched pod by pod; ready is not attested
-    confirmServing, //         decision: a second look, when the soak is over; only this lets the old one be closed
+    confirmServing, //         decision [workload-is-attested, fields-are-ours]: a second look, when the soak is over; only this lets the old one be closed
   ],
 };

@@ -2,7 +2,8 @@ import { z } from 'zod';
 
 /** Anything but a loopback address is reached over TLS only. */
 const endpoint = z.url({ protocol: /^https?$/ }).refine((address) => {
-  const { protocol, hostname } = new URL(address);
+  // What is no URL at all has been told so already: zod asks every check.
+  const { protocol, hostname } = URL.parse(address) ?? { protocol: 'https:', hostname: '' };
   return protocol === 'https:' || hostname === '127.0.0.1' || hostname === '[::1]' || hostname === 'localhost';
 }, 'expected https, or http on a loopback address');
 

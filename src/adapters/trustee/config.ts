@@ -70,6 +70,7 @@ export function trusteeWarnings(name: string, config: TrusteeConfig): readonly s
 }
 
 function isPrivate(url: string): boolean {
-  const { protocol, hostname } = new URL(url);
+  // What is no URL at all has been told so already: zod asks every check.
+  const { protocol, hostname } = URL.parse(url) ?? { protocol: 'https:', hostname: '' };
   return protocol === 'https:' || hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }
