@@ -17,7 +17,7 @@ export interface Recorder {
 
 /** Fetches of one statement; at the bar of 300 a second one holds one or two. */
 const BATCH_MAX = 256;
-/** More go out while the first is committed, and PostgreSQL commits them together: at the bar two left half of all waiting for a turn. */
+/** More go out while the first is committed, and PostgreSQL commits them together, so that few wait for a turn. */
 const STATEMENTS_MAX = 4;
 /** What waits beyond this is turned away: the database is not keeping up. */
 const WAITING_MAX = 4096;
