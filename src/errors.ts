@@ -29,3 +29,10 @@ const CERTIFICATE_CODES = /^(?:CERT_|CRL_|DEPTH_ZERO_|ERR_TLS_CERT_|HOSTNAME_MIS
 export function isCertificateError(thrown: unknown): boolean {
   return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' && CERTIFICATE_CODES.test(thrown.code);
 }
+
+/** A short name of what broke on the wire: a socket's, resolver's or TLS code; a deadline of ours says so. */
+export function wireCode(thrown: unknown): string {
+  if (!(thrown instanceof Error)) return 'no answer';
+  if (thrown.name === 'TimeoutError' || thrown.name === 'AbortError') return 'no answer in time';
+  return 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : 'no answer';
+}

@@ -1,6 +1,5 @@
 import type pg from 'pg';
 import { type Digest, digestOf } from '#src/digest.ts';
-import type { Json } from '#src/domain/json.ts';
 import { addEntry, EMPTY_TREE, type MerkleTree, rootOf } from '#src/domain/merkle.ts';
 import {
   type Head,
@@ -10,14 +9,12 @@ import {
   RECEIPT_MAX_BYTES,
   type Receipt,
   type ReceiptSubject,
-  type ReceiptVerdict,
   readPublicKey,
   receiptLine,
   receiptText,
   treeEntry,
   verifySignature,
 } from '#src/domain/receipts.ts';
-import type { Facts, RevisionState } from '#src/domain/release.ts';
 import { verifyExport } from '#src/domain/verify-export.ts';
 import { Fault } from '#src/errors.ts';
 import type { Instant } from '#src/instant.ts';
@@ -25,19 +22,8 @@ import type { Signer } from '#src/world.ts';
 import { type Db, transaction } from './database.ts';
 import { headsUpTo, newestHead, numbered } from './log.ts';
 
-/** What whoever writes a receipt knows; the rest is read from the run's row. */
-export interface NewReceipt {
-  readonly run: string;
-  readonly step: string;
-  readonly facts: Facts;
-  readonly evidence: Json;
-  readonly proof: 'observed' | 'accepted';
-  readonly verdicts: readonly ReceiptVerdict[];
-  readonly kept: readonly Digest[];
-  readonly moves: RevisionState | null;
-  /** Where left out: those of the run's row. */
-  readonly generations?: Readonly<Record<string, number>>;
-}
+/** What whoever writes a receipt knows; the rest is read from the run's row. `generations` left out: those of that row. */
+export type NewReceipt = Pick<Receipt, 'run' | 'step' | 'facts' | 'evidence' | 'proof' | 'verdicts' | 'kept' | 'moves'> & Partial<Pick<Receipt, 'generations'>>;
 
 interface RunRow {
   readonly installation: string;

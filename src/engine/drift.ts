@@ -4,7 +4,7 @@ import { lockWorkload, readRun, workloads } from '#state/runs.ts';
 import { reopen, targetOfWorkload } from '#state/targets.ts';
 import type { Look, Workflow } from '#workflows/step.ts';
 import { isFault } from '../errors.ts';
-import { type Engine, makeLook } from './run.ts';
+import { type Engine, makeLook } from './look.ts';
 
 /**
  * A human's edit or a late patch took away what a receipt says is there: the target's adopt run is

@@ -4,7 +4,7 @@ import { brokerRows } from '#state/brokers.ts';
 import type { Answer } from '../domain/kbs.ts';
 import { probePath } from '../domain/paths.ts';
 import type { KeyBroker, ProberEvidence } from '../world.ts';
-import type { Engine } from './run.ts';
+import type { Engine } from './look.ts';
 
 /** The prober's face where only the probe paths are asked: it needs to be nobody in particular. */
 const NOBODY: ProberEvidence = { tee: 'sample', svn: '0', initData: null };

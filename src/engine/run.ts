@@ -5,40 +5,19 @@
  * name, without a receipt that counts, so a step may be inserted or removed between two versions while
  * runs are open.
  */
-import type pg from 'pg';
 import { type Checkpoint, commitStep } from '#state/checkpoint.ts';
 import { clockOf, transaction } from '#state/database.ts';
 import { appendEvent } from '#state/events.ts';
 import { countingSteps } from '#state/receipts-of-run.ts';
-import { knownRevision } from '#state/revisions.ts';
-import { type Claimed, claimRun, type Enlist, refreshRun, restRun, stillMine } from '#state/runs.ts';
-import { targetOfWorkload } from '#state/targets.ts';
+import { type Claimed, claimRun, refreshRun, restRun, stillMine } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
-import type { Loaders } from '#state/want.ts';
 import type { Gate, Look, NotYet, Seen, Step, Verdict, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
-import type { Run } from '../domain/run.ts';
 import { isFault } from '../errors.ts';
 import { earliest, type Instant, later } from '../instant.ts';
-import type { Log } from '../log.ts';
-import type { Ledger, World } from '../world.ts';
 import { backoffSeconds } from './backoff.ts';
 import { reopenDrifted } from './drift.ts';
-
-/** What a look needs. A command opens the parts and puts them in this record. */
-export interface Engine {
-  readonly pool: pg.Pool;
-  readonly world: World;
-  readonly ledger: Ledger;
-  readonly loaders: Loaders;
-  readonly workflows: readonly Workflow[];
-  readonly enlist: Enlist;
-  readonly log: Log;
-  /** Names this process in `runs.owner`. */
-  readonly owner: string;
-  /** Workloads that a document holds, and why: their runs rest. */
-  readonly held: () => Promise<ReadonlyMap<string, { readonly reason: Reason; readonly about: string }>>;
-}
+import { type Engine, makeLook } from './look.ts';
 
 /** How a look ended. */
 export type Looked =
@@ -96,15 +75,6 @@ async function lookOnce(engine: Engine, claimed: Claimed): Promise<Looked | 'aga
     engine.log.warn({ run: run.id, step: name, reason: thrown.reason, fault: thrown.message }, 'an outside system failed');
     return rest(engine, claimed, name, { waitingFor: thrown.reason, about: thrown.message, lookAt: null });
   }
-}
-
-/** Everything that a step or a gate may see, read anew. */
-export async function makeLook(engine: Engine, run: Run): Promise<Look> {
-  const { pool, world, ledger, loaders } = engine;
-  const now = await clockOf(pool)();
-  const subject = await knownRevision(pool, run.subject.kind === 'revision' ? run.subject.revision : -1, loaders.release);
-  const target = await targetOfWorkload(pool, run.workload);
-  return { run, now, subject, target: target === null ? null : await knownRevision(pool, target.id, loaders.release), world, ledger };
 }
 
 /** Gates, observe, act, observe; or gates, decide. */

@@ -3,7 +3,7 @@ import { sightPods } from '#workflows/pods.ts';
 import type { TargetDocument } from '../domain/documents/release.ts';
 import { targetName } from '../domain/release.ts';
 import { isFault } from '../errors.ts';
-import type { Engine } from './run.ts';
+import type { Engine } from './look.ts';
 
 /**
  * Notes which pods live now, at which addresses, for every revision that a KBS serves. A key that was

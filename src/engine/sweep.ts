@@ -4,7 +4,7 @@ import { keyPath } from '../domain/paths.ts';
 import type { Known } from '../domain/release.ts';
 import { isFault } from '../errors.ts';
 import { later } from '../instant.ts';
-import type { Engine } from './run.ts';
+import type { Engine } from './look.ts';
 
 /**
  * Takes away what carries this installation's tag and no fact names: the second key of a creation

@@ -139,15 +139,15 @@ describe('the lab KBS', () => {
   });
 
   it.each([
-    [0, 1, 200],
-    [0, 3, 401],
+    [0, 0, 200],
+    [0, 1, 401],
     [60, 60, 200],
-    [60, 63, 401],
+    [60, 61, 401],
   ])('with a leeway of %i s takes an admin token %i s after its end: %i', async (tokenLeewaySeconds, late, status) => {
-    let ahead = 0;
-    const other = await open({ tokenLeewaySeconds, clock: async () => Date.now() + ahead });
-    ahead = (300 + late) * 1000 - 900;
-    const answer = await openDriver(other.url, keys)({ path: '/kbs/v0/resource-policy', admin: 'admin' });
+    const now = Math.floor(Date.now() / 1000);
+    const other = await open({ tokenLeewaySeconds, clock: async () => (now + late) * 1000 });
+    const admin = { role: 'admin', claims: { iat: now - 300, exp: now } };
+    const answer = await openDriver(other.url, keys)({ path: '/kbs/v0/resource-policy', admin });
     expect(answer.status).toBe(status);
     await other.close();
   });

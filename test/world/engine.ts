@@ -1,7 +1,8 @@
 import type pg from 'pg';
 import { type Digest, digestOf } from '#src/digest.ts';
 import type { Known, Release, Revocation } from '#src/domain/release.ts';
-import { type Engine, type Looked, lookAt } from '#src/engine/run.ts';
+import type { Engine } from '#src/engine/look.ts';
+import { type Looked, lookAt } from '#src/engine/run.ts';
 import { type Instant, secondsBetween } from '#src/instant.ts';
 import { silentLog } from '#src/log.ts';
 import { acceptBaseline, acceptRelease, acceptRevocation } from '#state/acceptance.ts';

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { digestOf } from '#src/digest.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import type { Revocation } from '#src/domain/release.ts';
-import { makeLook } from '#src/engine/run.ts';
+import { makeLook } from '#src/engine/look.ts';
 import { readRun } from '#state/runs.ts';
 import type { Look } from '#workflows/step.ts';
 import { withDatabase } from '../postgres.ts';

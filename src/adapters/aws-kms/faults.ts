@@ -1,6 +1,6 @@
 import type { Answer } from '#src/domain/kbs.ts';
 import type { Reason } from '#src/domain/reasons.ts';
-import { Fault, isCertificateError, isFault } from '#src/errors.ts';
+import { Fault, isCertificateError, isFault, wireCode } from '#src/errors.ts';
 
 /**
  * Error names of AWS KMS and of AWS's front end. Names, never HTTP statuses: the service answers 400 where the SDK's types say 409 or
@@ -90,10 +90,10 @@ export function asFault(thrown: unknown, doing: string): unknown {
   const status = statusOf(error);
   const reason = REASON_OF_NAME[error.name] ?? (status === null ? null : reasonOfStatus(status));
   if (reason !== null) return new Fault(reason, [`${doing}:`, status, error.name].filter((word) => word !== null).join(' '), { cause: thrown });
-  if (isCertificateError(error)) return new Fault('CertificateRejected', `${doing}: ${'code' in error ? String(error.code) : ''}`, { cause: thrown });
+  if (isCertificateError(error)) return new Fault('CertificateRejected', `${doing}: ${wireCode(error)}`, { cause: thrown });
   // Sockets, name resolution and TLS put a code on their errors; a deadline of ours has no code but its name.
   const isNetwork = 'code' in error || error.name === 'TimeoutError' || error.name === 'AbortError';
-  return isNetwork ? new Fault('Unreachable', `${doing}: ${'code' in error ? String(error.code) : error.name}`, { cause: thrown }) : thrown;
+  return isNetwork ? new Fault('Unreachable', `${doing}: ${wireCode(error)}`, { cause: thrown }) : thrown;
 }
 
 /** Whether something thrown is the Fault of a key that is not there. */

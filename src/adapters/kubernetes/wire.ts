@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { RequestOptions } from 'node:https';
 import { KubeConfig } from '@kubernetes/client-node';
 import { Agent, request } from 'undici';
-import { Fault, isCertificateError, isFault } from '#src/errors.ts';
+import { Fault, isCertificateError, isFault, wireCode } from '#src/errors.ts';
 import { readReference } from '#src/reference.ts';
 import type { KubernetesConfig } from './config.ts';
 import type { Reply } from './faults.ts';
@@ -162,8 +162,7 @@ function sessionOf(name: string, server: URL, agent: Agent, headers: Readonly<Re
       return await work();
     } catch (error) {
       if (isFault(error)) throw error;
-      const code = error instanceof Error && 'code' in error ? String(error.code) : 'no answer';
-      throw new Fault(isCertificateError(error) ? 'CertificateRejected' : 'Unreachable', `kubernetes ${name} ${call.method} ${call.path}: ${code}`, {
+      throw new Fault(isCertificateError(error) ? 'CertificateRejected' : 'Unreachable', `kubernetes ${name} ${call.method} ${call.path}: ${wireCode(error)}`, {
         cause: error,
       });
     }
