@@ -22,6 +22,8 @@ export interface Metrics {
   readonly headAt: Gauge;
   /** The database's clock less this machine's. Seconds. */
   readonly clockOffset: Gauge;
+  /** Each schedule's last tick that this replica fired. Seconds since 1970. */
+  readonly scheduleAt: Gauge<'schedule'>;
   /** From a rotation's acceptance to its end. Seconds. */
   readonly rotationSeconds: Histogram<'workload'>;
   /** Documents judged, by kind and verdict. */
@@ -65,6 +67,7 @@ export function openMetrics(): Metrics {
     headSize: gauge('head_receipts', 'Receipts in the last signed head', []),
     headAt: gauge('head_timestamp_seconds', 'When the last head was signed', []),
     clockOffset: gauge('clock_offset_seconds', 'The database’s clock less this machine’s', []),
+    scheduleAt: gauge('schedule_timestamp_seconds', 'The last tick of a schedule that this replica fired', ['schedule']),
     rotationSeconds: histogram('rotation_seconds', 'From the acceptance of a release to the end of its rotation', ['workload'], ROTATION_BUCKETS),
     documents: counter('documents_total', 'Documents judged', ['kind', 'verdict']),
     fetches: counter('key_fetches_total', 'Key fetches through the proxy', ['kbs', 'decision', 'by']),

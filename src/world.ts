@@ -1,5 +1,5 @@
 /**
- * The ports: every system that we do not own, and our memory of what was sent to them.
+ * The ports: every system that we do not own (our memory of what was sent to them: `ledger.ts`).
  *
  * An adapter throws a `Fault` and nothing else. It is opened with the database's clock. Where a
  * write could land late, the port takes no value but a question (`Read`, `mine`), which the adapter
@@ -8,11 +8,11 @@
 import type { Digest } from './digest.ts';
 import type { ReleaseDocument, TargetDocument } from './domain/documents/release.ts';
 import type { Json } from './domain/json.ts';
-import type { Answer, Boot, Fetch, Sent, Want, Wrapped, WriteKind } from './domain/kbs.ts';
+import type { Answer, Want, Wrapped, WriteKind } from './domain/kbs.ts';
 import type { KeyPath } from './domain/paths.ts';
 import type { Reason } from './domain/reasons.ts';
 import type { Release, Revocation } from './domain/release.ts';
-import type { Run } from './domain/run.ts';
+import type { MoveWindow } from './domain/windows.ts';
 import type { Instant } from './instant.ts';
 import type { Secret } from './secret.ts';
 
@@ -69,6 +69,8 @@ export type KeyState = 'active' | 'suspended' | 'deactivated' | 'compromised' | 
 export interface StoredKey {
   readonly keyId: string;
   readonly state: KeyState;
+  /** Its destruction is scheduled, and when it is gone for good (null: the store does not say); until then it can be called back. null: nothing is. */
+  readonly destruction: { readonly at: Instant | null } | null;
 }
 
 /** A write to a key store, as the ledger allows it. */
@@ -86,13 +88,15 @@ export interface KeyStore {
   readonly disabledProofSeconds: number;
   /** Keys tagged with this installation and this rotation. Listings lag: a key just made may be missing. */
   readonly find: (rotation: string) => Promise<readonly StoredKey[]>;
-  /** null: no such key. */
+  /** null: no such key, or none any more. */
   readonly describe: (keyId: string) => Promise<StoredKey | null>;
   /** Makes one key, tagged with installation and rotation; `answer.detail.keyId` is its id. Sent once, never retried underneath. */
   readonly create: (read: Read<KeyOrder>) => Promise<void>;
   /** Reversible. */
   readonly disable: (read: Read<KeyOrder>) => Promise<void>;
   readonly enable: (read: Read<KeyOrder>) => Promise<void>;
+  /** Irreversible once the store's own waiting time is over; until then an operator of the store can call the key back, disabled. */
+  readonly scheduleDestruction: (read: Read<KeyOrder>) => Promise<void>;
   /** Leaves nothing behind. */
   readonly encrypt: (keyId: string, plaintext: Secret, context: Readonly<Record<string, string>>) => Promise<Buffer>;
   /** `refused`: the key exists and is disabled (its own error and request id); any other failure is a Fault. */
@@ -190,6 +194,8 @@ export interface Cluster {
   readonly name: string;
   /** How far its nodes' clocks may stand from the database's. Seconds. */
   readonly clockBoundSeconds: number;
+  /** When its pods may be moved; none: at any time. */
+  readonly windows: readonly MoveWindow[];
   /** null: no such object. */
   readonly object: (target: TargetRef) => Promise<WorkloadObject | null>;
   /** Reads the object, asks `mine`, then patches once with the `resourceVersion` that was read. Fault('Conflict') where it moved; nothing is sent where `mine` says no. */
@@ -202,14 +208,33 @@ export interface Cluster {
 
 // ---------------------------------------------------------------- weights
 
+/** What is sealed: a folder of plaintext, or an older ciphertext of ours, which is opened in the same pass. */
+export type SealSource =
+  | { readonly kind: 'plaintext'; readonly address: string }
+  /** `prefix` as `SealOrder` has it. Where one store lacks a file, or has it torn, the next one is read. */
+  | { readonly kind: 'ciphertext'; readonly stores: readonly string[]; readonly prefix: string };
+
 /** Which weights to seal, and where to. */
 export interface SealOrder {
-  readonly source: string;
+  readonly source: SealSource;
   readonly plaintextManifest: Digest;
   readonly codec: ReleaseDocument['artifact']['codec'];
   readonly stores: readonly string[];
   /** Under each store: `<workload>/<rotation>`. */
   readonly prefix: string;
+}
+
+/** The keys of one sealing, as guests fetch them. */
+export interface SealKeys {
+  readonly seal: Secret;
+  /** The key of the ciphertext that is opened; null for plaintext. */
+  readonly open: Secret | null;
+}
+
+/** How far a sealing is: bytes of plaintext that lie sealed and verified, over all stores. They go back where a file turns out to be torn. */
+export interface SealProgress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
 }
 
 /** A whole ciphertext in one store. */
@@ -228,45 +253,14 @@ export interface Weights {
   readonly newKey: (codec: SealOrder['codec']) => Secret;
   /** Reads everything, opens it for a trial, checks it against the manifest. null: not whole. */
   readonly inspect: (order: SealOrder, store: string, key: Secret) => Promise<Ciphertext | null>;
-  /** Seals into every store, the manifest last; what is whole is left alone. Asks `mine` between files and stops where it says no. */
-  readonly seal: (order: SealOrder, key: Secret, mine: Mine) => Promise<void>;
-}
-
-// ---------------------------------------------------------------- our memory
-
-/** Our memory of what was sent and seen; `state` implements it. `run` null: the keeper, which asks no claim (P10 of the model). */
-export interface Ledger {
-  /** Policy and reference values, whole, over all workloads. */
-  readonly want: (run: Run | null, kbs: string, kind: 'policy' | 'referenceValue') => Read<Want>;
-  /** The same without leave to send: to compare with what is there. */
-  readonly wanted: (kbs: string) => Promise<Want>;
-  /** Whether an accepted baseline lets us write there. */
-  readonly takenOver: (kbs: string) => Promise<boolean>;
-  /** A path that is not wanted is never posted. */
-  readonly bytes: (run: Run | null, kbs: string, path: KeyPath) => Read<Wrapped>;
-  /** Only a path that is not wanted is deleted. */
-  readonly gone: (run: Run | null, kbs: string, path: KeyPath) => Read<KeyPath>;
-  /** Writes to a KBS, oldest first. */
-  readonly sends: (kbs: string, verb: Sent['verb'], path?: KeyPath) => Promise<readonly Sent[]>;
-  /** The stored row, its signature checked (Fault('Tampered')). Sends nothing. */
-  readonly kept: (path: KeyPath) => Promise<Wrapped | null>;
-  /** A write to a key store. `disable` is refused (null) while a revision that counts uses the key's sealing. */
-  readonly key: (run: Run | null, store: string, verb: 'create' | 'disable' | 'enable', order: KeyOrder) => Read<KeyOrder>;
-  /** Writes to a key store for this rotation, oldest first. */
-  readonly keySends: (store: string, rotation: string) => Promise<readonly Sent[]>;
-  /** Whether the run is still its claimer's. */
-  readonly mine: (run: Run) => Mine;
-  /** The other revisions that keep this sealing from being taken, as `<workload>/<serial>`. */
-  readonly sharers: (sealing: number, except: number) => Promise<readonly string[]>;
-
-  /** Key fetches of a path through the proxy, oldest first, the prober's left out. */
-  readonly fetches: (kbs: string, path: KeyPath, since: Instant | null) => Promise<readonly Fetch[]>;
-  /** Notes the boots that a listing showed, so that a fetch can be told from its address later. */
-  readonly sighted: (boots: readonly Boot[]) => Promise<void>;
-  /** Every boot ever sighted at this address. */
-  readonly sightings: (address: string) => Promise<readonly Boot[]>;
-  /** Counts a TEE key for a boot, for good. false: it was counted for another one. */
-  readonly count: (boot: Boot, teeKey: string) => Promise<boolean>;
-  /** Which proxies of the KBS have neither acknowledged that this path is refused nor fallen silent for good, and until when each is waited for. */
-  readonly proxiesBehind: (kbs: string, path: KeyPath) => Promise<readonly { readonly proxy: string; readonly until: Instant }[]>;
+  /**
+   * Seals into every store, the manifest last; what is whole is left alone, and what a dead process left half written is verified and
+   * gone on with where the source is ciphertext. Asks `mine` between files and stops where it says no. Calls `progress` about once a
+   * second, also inside a file, one call at a time, and once at its end; what that throws is ignored, for it decides nothing.
+   */
+  readonly seal: (order: SealOrder, keys: SealKeys, mine: Mine, progress: (progress: SealProgress) => Promise<void>) => Promise<void>;
+  /** Deletes a ciphertext of ours from a store: the sealed manifest first, so that what is left is never taken for whole. Asks `mine` first. Nothing there: done. */
+  readonly remove: (store: string, prefix: string, mine: Mine) => Promise<void>;
+  /** Whether anything of it is there. */
+  readonly present: (store: string, prefix: string) => Promise<boolean>;
 }

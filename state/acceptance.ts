@@ -7,32 +7,51 @@ import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/r
 import { jsonOf } from '#src/domain/json.ts';
 import { keyPathFrom } from '#src/domain/paths.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
+import { PLAINTEXT, type Resting } from './basis.ts';
 import { brokerRows, lockBrokers, raiseGenerations, setBaseline } from './brokers.ts';
 import type { Db } from './database.ts';
 import { denyPaths } from './deny-list.ts';
 import { appendEvent } from './events.ts';
+import { appendReceipt } from './receipts.ts';
+import { amendRevision } from './revisions.ts';
 import { touchedBy } from './revocations.ts';
 import { type Enlist, lockWorkloads, runsWaitingFor } from './runs.ts';
-import { changeTarget } from './targets.ts';
+import { changeTarget, reopen, standings } from './targets.ts';
 
 /**
  * A release is accepted: it is the workload's target from here on, unless a revocation already forbids
  * it. Its brokers are locked first, as a revocation locks them all: of the two, whichever comes second
  * sees the other, whatever replicas take them in.
  */
-export async function acceptRelease(tx: Db, release: Release, enlist: Enlist): Promise<void> {
+export async function acceptRelease(
+  tx: Db,
+  release: Release,
+  enlist: Enlist,
+  { basis, amended }: Extract<Resting, { kind: 'found' }> = PLAINTEXT,
+): Promise<void> {
+  const { workload, serial, digest, path } = release;
   const kbs = [...new Set(release.targets.map((target) => target.kbs))].sort();
   await lockBrokers(tx, kbs);
-  await changeTarget(tx, release.workload, enlist, async () => {
-    await tx.query(`update documents set kbs = $2, workload = $3, serial = $4, verdict = 'accepted' where digest = $1 and kind = 'Release'`, [
-      release.digest,
-      kbs,
-      release.workload,
-      release.serial,
+  await changeTarget(tx, workload, enlist, async () => {
+    await tx.query(`update documents set kbs = $2, workload = $3, serial = $4, basis = $5, verdict = 'accepted' where digest = $1 and kind = 'Release'`, [
+      ...[digest, kbs, workload, serial, basis],
     ]);
+    if (amended !== null) await amend(tx, release, amended);
   });
-  const body = { serial: release.serial, digest: release.digest, approvedBy: [...release.approvedBy], path: release.path };
+  const body = { serial, digest, approvedBy: [...release.approvedBy], path, amends: amended !== null };
   await appendEvent(tx, { event: 'release-accepted', run: null, workload: release.workload, body });
+}
+
+/** The revision goes on under other settings. Where it was rolled already and targets were added, it is rolled again: there nothing moves, and here all is new. */
+async function amend(tx: Db, release: Release, { revision, added }: NonNullable<Extract<Resting, { kind: 'found' }>['amended']>): Promise<void> {
+  const standing = (await standings(tx, release.workload)).find(({ id }) => id === revision);
+  if (standing === undefined) throw new Error(`there is no revision ${revision} to amend`);
+  await amendRevision(tx, revision, release);
+  const { digest, serial, path } = release;
+  const evidence = { release: digest, serial, path, approvedBy: [...release.approvedBy], added: [...added] };
+  await appendReceipt(tx, { run: standing.rotation, step: 'amended', facts: {}, evidence, proof: 'observed', verdicts: [], kept: [], moves: null });
+  const { rowCount: patched } = await tx.query(`select 1 from receipts where run = $1 and step = 'patch-template'`, [standing.rotation]);
+  if (added.length > 0 && patched !== 0) await reopen(tx, release.workload, standing, `${path} adds ${added.join(', ')}`);
 }
 
 /**
@@ -94,7 +113,7 @@ async function takeUnused(tx: Db, revisions: readonly number[]): Promise<void> {
 
 async function deniedPaths(tx: Db, repository: string, revocation: Revocation, revisions: readonly number[]): Promise<readonly string[]> {
   const { rows } = await tx.query<{ workload: string; serial: number; rotation: string; path_number: number; epoch: number }>(
-    'select r.workload, r.serial, r.rotation, r.path_number, s.epoch from revisions r join sealings s on s.id = r.sealing where r.id = any($1) order by r.id',
+    'select r.workload, r.serials[1] as serial, r.rotation, r.path_number, s.epoch from revisions r join sealings s on s.id = r.sealing where r.id = any($1) order by r.id',
     [revisions],
   );
   const paths = rows.map((row) =>

@@ -18,7 +18,7 @@ export async function sightBoots(db: Db, boots: readonly Boot[]): Promise<void> 
      select distinct on (cluster, pod_uid, container_id) * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
        as given (cluster, pod_uid, container_id, pod, address, started_at)
      order by cluster, pod_uid, container_id
-     on conflict (cluster, pod_uid, container_id) do update set last_seen_at = instant()`,
+     on conflict (cluster, pod_uid, container_id) do update set last_seen_at = instant() where boots.last_seen_at < instant() - interval '10 seconds'`,
     [column('cluster'), column('podUid'), column('containerId'), column('pod'), column('address'), column('startedAt')],
   );
 }

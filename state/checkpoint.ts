@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { Json } from '#src/domain/json.ts';
 import type { Wrapped } from '#src/domain/kbs.ts';
-import { keyPathFrom } from '#src/domain/paths.ts';
+import { keyPath } from '#src/domain/paths.ts';
 import type { Facts, Known, RevisionState } from '#src/domain/release.ts';
 import type { Run } from '#src/domain/run.ts';
 import { type Instant, later } from '#src/instant.ts';
@@ -13,7 +13,7 @@ import { appendReceipt } from './receipts.ts';
 import { keepResource } from './resources.ts';
 import { moveRevision, wentLive } from './revisions.ts';
 import { advanceRun, type Enlist, endRun, lockWorkload, openRuns, refreshRun } from './runs.ts';
-import { takeSealing } from './sealings.ts';
+import { lockSealing, takeSealing } from './sealings.ts';
 
 /** A verdict that a look relied on, as the receipt keeps it. */
 export interface RelyingOn {
@@ -60,7 +60,7 @@ export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Pr
     const moves = await movesFor(tx, point);
     const raised = moves !== null && RAISES.includes(moves) && (moves === 'live' || (await wentLive(tx, point.subject.id))) ? kbs : [];
     await lockBrokers(tx, moves !== null && RAISES.includes(moves) ? kbs : []);
-    if (moves === 'retired') await tx.query('select id from sealings where id = $1 for update', [point.subject.sealing.id]);
+    if (moves === 'retired') await lockSealing(tx, point.subject.sealing.id);
     await lockWorkload(tx, point.run.workload);
     if ((await refreshRun(tx, point.run, true)) === null) return { kind: 'fenced' };
     const now = await readInstant(tx);
@@ -72,6 +72,19 @@ export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Pr
     await advanceRun(tx, point.run, { generations, deadline: point.deadlineSeconds === null ? null : later(now, point.deadlineSeconds) });
     await finish(tx, point, enlist);
     return { kind: 'committed', receipt };
+  });
+}
+
+/**
+ * Ends a run all of whose steps have receipts that count: a version that had one more step wrote the last of
+ * them, and this one has nothing left to do. false: fenced.
+ */
+export function endSettledRun(pool: pg.Pool, run: Run, subject: Known, enlist: Enlist): Promise<boolean> {
+  return transaction(pool, async (tx) => {
+    await lockWorkload(tx, run.workload);
+    if ((await refreshRun(tx, run, true)) === null) return false;
+    await finish(tx, { run, subject, moves: null, last: true }, enlist);
+    return true;
   });
 }
 
@@ -92,12 +105,10 @@ async function move(tx: Db, point: Checkpoint, moves: RevisionState, kbs: readon
   await moveRevision(tx, subject.id, moves);
   if (moves !== 'retired') return;
   await takeSealing(tx, subject.sealing.id);
-  const { rotation, pathNumber, release, sealing } = subject;
   for (const name of kbs) {
     const repository = (await brokerRow(tx, name))?.repository;
     if (repository === undefined) throw new Error(`the database has no broker ${name}`);
-    const path = keyPathFrom(repository, { rotation, pathNumber, workload: release.workload, serial: release.serial, epoch: sealing.epoch });
-    await denyPaths(tx, name, [path], 'retired');
+    await denyPaths(tx, name, [keyPath(repository, subject)], 'retired');
   }
 }
 
@@ -124,7 +135,7 @@ async function receive(tx: Db, point: Checkpoint, moves: RevisionState | null, g
   return digest;
 }
 
-async function finish(tx: Db, point: Checkpoint, enlist: Enlist): Promise<void> {
+async function finish(tx: Db, point: Pick<Checkpoint, 'run' | 'subject' | 'moves' | 'last'>, enlist: Enlist): Promise<void> {
   const { run } = point;
   if (point.last) await endRun(tx, run.id);
   // An adopt run that was parked ends with its revision's retirement.

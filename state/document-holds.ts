@@ -26,8 +26,8 @@ interface Holding {
  */
 export async function heldWorkloads(db: Db): Promise<ReadonlyMap<string, Hold>> {
   const held = new Map<string, Hold>();
-  const { rows: changed } = await db.query<Holding>(
-    `select d.path, d.kind, d.bytes from documents d where d.present and d.verdict <> 'accepted' and d.kind not in ('File', 'Revocation')
+  const { rows: changed } = await db.query<{ path: string; versions: Buffer[] }>(
+    `select d.path, array(select v.bytes from documents v where v.path = d.path and v.kind <> 'File') as versions from documents d where d.present and d.verdict <> 'accepted' and d.kind not in ('File', 'Revocation')
        and exists (select 1 from documents first where first.path = d.path and first.seen < d.seen and first.kind <> 'File') order by d.path collate "C"`,
   );
   const beyond = await revocationsBeyond(db);
@@ -37,7 +37,8 @@ export async function heldWorkloads(db: Db): Promise<ReadonlyMap<string, Hold>> 
   const hold = (workloads: readonly string[], reason: Reason, about: string): void => {
     for (const workload of workloads) if (!held.has(workload)) held.set(workload, { reason, about });
   };
-  for (const { path } of changed) hold(reachOfDocument(path, releases), 'DocumentChanged', `${path}: put back the bytes that were first seen`);
+  for (const { path, versions } of changed)
+    hold(reachOfDocument(path, versions, releases), 'DocumentChanged', `${path}: put back the bytes that were first seen`);
   for (const { path, subject } of beyond) {
     const kind = subject?.kind ?? 'what it says';
     hold(reachOfRevocation(subject, releases, shared), 'NotSupportedYet', `${path}: subject.kind: ${kind} cannot be carried out by this version`);
@@ -90,7 +91,7 @@ interface Accepted {
 async function acceptedByWorkload(db: Db): Promise<readonly Accepted[]> {
   const { rows } = await db.query<{ path: string; bytes: Buffer; workload: string; approved_by: string[] }>(
     `select d.path, d.bytes, d.workload, d.approved_by from documents d where d.kind = 'Release' and d.verdict = 'accepted'
-       and (not exists (select 1 from revisions r where r.release = d.digest) or exists (select 1 from revisions r where r.release = d.digest and r.state <> 'retired'))
+       and (not exists (select 1 from revisions r where d.digest = any(r.releases)) or exists (select 1 from revisions r where r.release = d.digest and r.state <> 'retired'))
      order by d.workload, d.serial`,
   );
   return rows.flatMap(({ path, bytes, workload, approved_by: approvedBy }) => {
@@ -99,8 +100,8 @@ async function acceptedByWorkload(db: Db): Promise<readonly Accepted[]> {
   });
 }
 
-/** The workloads that rest on the document at a path. Trust, and what has no workload of its own, is everybody's. */
-function reachOfDocument(path: string, releases: readonly Accepted[]): readonly string[] {
+/** The workloads that rest on the document at a path, all of whose versions are given. Trust, and what has no workload of its own, is everybody's. */
+function reachOfDocument(path: string, versions: readonly Uint8Array[], releases: readonly Accepted[]): readonly string[] {
   const place = placeOf(path);
   if (place === null) return [];
   switch (place.kind) {
@@ -110,8 +111,13 @@ function reachOfDocument(path: string, releases: readonly Accepted[]): readonly 
       return workloadsWhere(releases, ({ document }) => Object.values(document.guests).some((guest) => guest.platform === place.id));
     case 'Baseline':
       return workloadsWhere(releases, ({ document }) => document.targets.some((target) => target.kbs === place.kbs));
-    case 'Trust':
     case 'Withdrawal':
+      // Nothing rests on it but what it names; what cannot be read names nobody.
+      return versions.flatMap((bytes) => {
+        const parsed = parseDocument(path, bytes);
+        return parsed.kind === 'parsed' && parsed.document.kind === 'Withdrawal' ? [parsed.document.workload] : [];
+      });
+    case 'Trust':
     case 'Reinstatement':
       return workloadsWhere(releases, () => true);
     case 'Revocation':

@@ -20,14 +20,14 @@ export interface Verifying {
   readonly sample: boolean;
 }
 
-/** Documents that were verified: a handful for each workload is in use at a time. */
-const CACHE_MAX = 512;
+/** Documents that were verified: two or three for each workload are in use at a time, and a large fleet has a thousand. Some 10 KiB each. */
+const CACHE_MAX = 4096;
 
 /** Loads accepted documents from their rows, which are not trusted: signatures are verified again, once for each digest and process. */
 export interface DocumentLoaders {
   readonly release: (digest: string) => Promise<Release>;
   readonly baseline: (digest: string) => Promise<BaselineDocument>;
-  /** Every accepted platform document, oldest first: values are only added. */
+  /** Every accepted platform document, oldest first. */
   readonly platforms: () => Promise<readonly PlatformDocument[]>;
 }
 

@@ -1,9 +1,9 @@
 import { dirname } from 'node:path/posix';
 import { type Digest, digestOf } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
-import { type DocumentKind, documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
+import { type DocumentKind, placeOf } from '#src/domain/documents/places.ts';
 import type { Reason } from '#src/domain/reasons.ts';
-import type { Snapshot, Unread } from '#src/domain/repository.ts';
+import type { Unread } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault } from '#src/errors.ts';
 import type { Db } from './database.ts';
@@ -57,47 +57,8 @@ export async function moveBranch(tx: Db, name: string, known: Branch | null, nex
   return true;
 }
 
-/**
- * Stores what a snapshot shows below `folder` (every watched folder: the empty text): bytes never seen at
- * their path get a row, and each row is told whether the tip still holds it. Nothing is ever deleted.
- */
-export async function storeSnapshot(tx: Db, snapshot: Snapshot, folder = ''): Promise<void> {
-  const files = snapshot.files.filter(({ path }) => path.startsWith(folder));
-  await storeDocuments(
-    tx,
-    snapshot.commit,
-    folder,
-    files.filter(({ path }) => documentOfBundle(path) === null),
-  );
-  await storeBundles(
-    tx,
-    folder,
-    files.filter(({ path }) => documentOfBundle(path) !== null),
-  );
-}
-
-async function storeDocuments(tx: Db, commit: string, folder: string, files: readonly RepositoryFile[]): Promise<void> {
-  const [paths, digests] = [files.map(({ path }) => path), files.map(({ bytes }) => digestOf(bytes))];
-  await tx.query(
-    `update documents set present = there.path is not null
-     from documents d left join unnest($2::text[], $3::text[]) as there (path, digest) on there.path = d.path and there.digest = d.digest
-     where documents.path = d.path and documents.digest = d.digest and d.kind <> 'File' and starts_with(d.path, $1) and d.present <> (there.path is not null)`,
-    [folder, paths, digests],
-  );
-  const known = await tx.query<{ path: string; digest: string }>('select path, digest from documents where path = any($1)', [paths]);
-  const seen = new Set(known.rows.map(({ path, digest }) => `${path} ${digest}`));
-  for (const [index, { path, bytes }] of files.entries()) {
-    if (seen.has(`${path} ${digests[index]}`)) continue;
-    const { kind, workload, serial } = columnsOf(path, bytes);
-    await tx.query(
-      `insert into documents (path, digest, kind, bytes, commit_id, workload, serial) values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing`,
-      [path, digests[index], kind, bytes, commit, workload, serial],
-    );
-  }
-}
-
-/** The same bytes at two paths are one document and one intruder: what does not belong at its path is not of its kind. */
-function columnsOf(path: string, bytes: Uint8Array): { readonly kind: StoredKind; readonly workload: string | null; readonly serial: number | null } {
+/** What a row says of a file: of the same bytes at two paths one is the document, and one that does not belong there is not of its kind. */
+export function columnsOf(path: string, bytes: Uint8Array): { readonly kind: StoredKind; readonly workload: string | null; readonly serial: number | null } {
   const place = placeOf(path);
   const parsed = parseDocument(path, bytes);
   if (place === null || (parsed.kind === 'bad' && parsed.reason === 'WrongPlace')) return { kind: 'Unknown', workload: null, serial: null };
@@ -114,37 +75,6 @@ function columnsOf(path: string, bytes: Uint8Array): { readonly kind: StoredKind
     case 'Reinstatement':
       return { kind: place.kind, workload: null, serial: null };
   }
-}
-
-async function storeBundles(tx: Db, folder: string, files: readonly RepositoryFile[]): Promise<void> {
-  const [paths, digests] = [files.map(({ path }) => path), files.map(({ bytes }) => digestOf(bytes))];
-  await tx.query(
-    `update bundles set present = there.path is not null
-     from bundles b left join unnest($2::text[], $3::text[]) as there (path, digest) on there.path = b.path and there.digest = b.digest
-     where bundles.path = b.path and bundles.digest = b.digest and starts_with(b.path, $1) and b.present <> (there.path is not null)`,
-    [folder, paths, digests],
-  );
-  const known = await tx.query<{ path: string; digest: string }>('select path, digest from bundles where path = any($1)', [paths]);
-  const seen = new Set(known.rows.map(({ path, digest }) => `${path} ${digest}`));
-  for (const [index, { path, bytes }] of files.entries()) {
-    if (seen.has(`${path} ${digests[index]}`)) continue;
-    await tx.query('insert into bundles (path, digest, document_path, bytes) values ($1, $2, $3, $4) on conflict do nothing', [
-      path,
-      digests[index],
-      documentOfBundle(path),
-      bytes,
-    ]);
-  }
-}
-
-/** Stores a file that a document names by digest. */
-export async function storeNamedFile(tx: Db, commit: string, { path, bytes }: RepositoryFile): Promise<void> {
-  await tx.query(`insert into documents (path, digest, kind, bytes, commit_id, verdict) values ($1, $2, 'File', $3, $4, 'accepted') on conflict do nothing`, [
-    path,
-    digestOf(bytes),
-    bytes,
-    commit,
-  ]);
 }
 
 // ---------------------------------------------------------------- reading
@@ -168,12 +98,27 @@ function checked(row: Row): StoredDocument {
   return { ...row, digest };
 }
 
+/** A document that waits, by its names. */
+export interface WaitingDocument extends Pick<StoredDocument, 'path' | 'digest' | 'kind'> {
+  /** Whether a bundle lies beside it. */
+  readonly hasBundle: boolean;
+  /** Whether it was ever judged. */
+  readonly isJudged: boolean;
+}
+
 /** The documents that wait and lie at the branch's tip, in the order of their paths: names only, so that one row that was tampered with stops no other. */
-export async function waitingDocuments(db: Db): Promise<readonly Pick<StoredDocument, 'path' | 'digest' | 'kind'>[]> {
-  const { rows } = await db.query<Pick<StoredDocument, 'path' | 'digest' | 'kind'>>(
-    `select path, digest, kind from documents where verdict = 'waiting' and present order by path collate "C", seen`,
+export async function waitingDocuments(db: Db): Promise<readonly WaitingDocument[]> {
+  const { rows } = await db.query<WaitingDocument>(
+    `select path, digest, kind, reason is not null as "isJudged", exists (select 1 from bundles b where b.document_path = d.path and b.present) as "hasBundle"
+     from documents d where verdict = 'waiting' and present order by path collate "C", seen`,
   );
   return rows;
+}
+
+/** The releases that were accepted or refused, as `<path> <digest>`. */
+export async function settledReleases(db: Db): Promise<ReadonlySet<string>> {
+  const { rows } = await db.query<{ name: string }>(`select path || ' ' || digest as name from documents where kind = 'Release' and verdict <> 'waiting'`);
+  return new Set(rows.map(({ name }) => name));
 }
 
 /** One row, locked where the caller holds a transaction; null: there is none. */
@@ -246,11 +191,11 @@ export async function seriesOf(db: Db, path: string, except: string): Promise<re
   return rows;
 }
 
-/** Whether other bytes were seen at this path before these. */
+/** Whether other bytes were seen at this path before these; these may never have been seen. */
 export async function isChanged(db: Db, path: string, digest: string): Promise<boolean> {
   const { rows } = await db.query(
-    `select 1 from documents d join documents first on first.path = d.path and first.seen < d.seen
-     where d.path = $1 and d.digest = $2 and first.kind <> 'File' limit 1`,
+    `select 1 from documents first left join documents d on d.path = first.path and d.digest = $2
+     where first.path = $1 and first.digest <> $2 and first.kind <> 'File' and (d.seen is null or first.seen < d.seen) limit 1`,
     [path, digest],
   );
   return rows.length > 0;

@@ -14,8 +14,9 @@ export interface Event {
 /** Appends an event in the caller's transaction, and tells who listens on `keyturn_event`. */
 export async function appendEvent(tx: Db, event: Event): Promise<void> {
   const body = storableJson(event.body);
-  await tx.query('insert into events (event, run, workload, body) values ($1, $2, $3, $4)', [event.event, event.run, event.workload, body]);
-  await tx.query(`select pg_notify('keyturn_event', '')`);
+  await tx.query(`with stored as (insert into events (event, run, workload, body) values ($1, $2, $3, $4)) select pg_notify('keyturn_event', '')`, [
+    ...[event.event, event.run, event.workload, body],
+  ]);
 }
 
 /** An event with its place in the log. */

@@ -1,20 +1,23 @@
 import type pg from 'pg';
 
-import type { Sent, Want, Wrapped } from '#src/domain/kbs.ts';
+import type { KeyVerb, Sent, Want, Wrapped } from '#src/domain/kbs.ts';
 import { type KeyPath, keyPath } from '#src/domain/paths.ts';
 
 import type { Run } from '#src/domain/run.ts';
 
-import type { KeyOrder, Ledger, Permit, Read, Signer } from '#src/world.ts';
+import type { Ledger } from '#src/ledger.ts';
+import type { KeyOrder, Permit, Read, Signer } from '#src/world.ts';
 import { countBoot, sightBoots, sightingsAt } from './boots.ts';
 import { type BrokerRow, brokerRow, rememberNames } from './brokers.ts';
 import { type Db, transaction } from './database.ts';
 import { fetchesOf } from './fetches.ts';
+import { noteAnswer, noteSilence, silentSince, turnToAsk } from './outages.ts';
 import { proxiesBehind } from './proxies.ts';
-import { resourceAt } from './resources.ts';
+import { resourceAt, resourcesOf } from './resources.ts';
 
-import { stillMine } from './runs.ts';
-import { sharersOf } from './sealings.ts';
+import { isWantedRotation, knownRevisions } from './revisions.ts';
+import { noteProgress, stillMine } from './runs.ts';
+import { madeFrom, sharersOf } from './sealings.ts';
 import { answerSend, insertSend, type Sending, sendsOf } from './sends.ts';
 import { baselineOf, type WantContext, wantedRevisions, wantFrom } from './want.ts';
 
@@ -35,13 +38,22 @@ export function openLedger(parts: LedgerParts): Ledger {
     gone: (run, kbs, path) => readGone(parts, run, kbs, path),
     sends: (kbs, verb, path) => sendsOf(pool, kbs, verb, path === undefined ? {} : { path }),
     kept: (path) => resourceAt(pool, path, signer),
+    sealed: (rotation) => resourcesOf(pool, rotation, signer),
     key: (run, store, verb, order) => readKey(parts, run, store, verb, order),
     keySends: (store, rotation) => sendsOf(pool, store, null, { rotation }),
     mine: (run) => () => stillMine(pool, run),
+    progress: (run) => (progress) => noteProgress(pool, run, progress),
+    isWanted: (rotation) => isWantedRotation(pool, rotation),
     sharers: (sealing, except) => sharersOf(pool, sealing, except),
+    revisionsOf: (sealing) => knownRevisions(pool, { sealing }, parts.loaders.release),
+    madeFrom: (sealing) => madeFrom(pool, sealing),
     fetches: (kbs, path, since) => fetchesOf(pool, kbs, path, since),
     sighted: (boots) => sightBoots(pool, boots),
     sightings: (address) => sightingsAt(pool, address),
+    answered: (cluster) => noteAnswer(pool, cluster),
+    unanswered: (cluster, about) => noteSilence(pool, cluster, about),
+    turnToAsk: (cluster) => turnToAsk(pool, cluster),
+    silentSince: (cluster) => silentSince(pool, cluster),
     count: (boot, teeKey) => countBoot(pool, boot, teeKey),
     proxiesBehind: (kbs, path) => proxiesBehind(pool, kbs, path),
   };
@@ -86,19 +98,26 @@ function readGone(parts: LedgerParts, run: Run | null, kbs: string, path: KeyPat
 }
 
 /** A key is disabled only where its sealing is taken, or where it is a twin: not the key that the sealing's receipt names. */
-function readKey(parts: LedgerParts, run: Run | null, store: string, verb: 'create' | 'disable' | 'enable', order: KeyOrder): Read<KeyOrder> {
+function readKey(parts: LedgerParts, run: Run | null, store: string, verb: KeyVerb, order: KeyOrder): Read<KeyOrder> {
   return permit(parts, run, async (tx) => {
-    const { rows } = await tx.query<{ taken: boolean; key: string | null }>(
-      `select s.taken, (select body::jsonb #>> '{facts,keyId}' from receipts where run = s.rotation and step = 'create-key' limit 1) as key
+    const { rows } = await tx.query<{ id: number; taken: boolean; key: string | null }>(
+      `select s.id, s.taken, (select body::jsonb #>> '{facts,keyId}' from receipts where run = s.rotation and step = 'create-key' limit 1) as key
        from sealings s where s.rotation = $1 for share of s`,
       [order.rotation],
     );
     const [sealing] = rows;
     if (sealing === undefined) return null;
     const twin = sealing.key !== null && sealing.key !== order.keyId;
-    const allowed = { create: !sealing.taken && sealing.key === null, disable: sealing.taken || twin, enable: !sealing.taken }[verb];
-    return allowed ? { value: order, sending: { ...sendingOf(run, store, verb, order.keyId, 0), rotation: order.rotation } } : null;
+    const allowed = { create: !sealing.taken && sealing.key === null, disable: sealing.taken || twin, enable: !sealing.taken, destroy: sealing.taken && !twin };
+    if (!allowed[verb] || (verb === 'destroy' && !(await mayBeDestroyed(tx, store, sealing.id, order)))) return null;
+    return { value: order, sending: { ...sendingOf(run, store, verb, order.keyId, 0), rotation: order.rotation } };
   });
+}
+
+/** Only a key that the store was seen to disable, from which nothing is re-encrypted, and whose destruction it has not taken before: what was called back stays. */
+async function mayBeDestroyed(tx: Db, store: string, sealing: number, { rotation, keyId }: KeyOrder): Promise<boolean> {
+  const done = (await sendsOf(tx, store, null, { rotation })).filter((sent) => sent.path === keyId && sent.answer?.type === null).map(({ verb }) => verb);
+  return done.includes('disable') && !done.includes('destroy') && (await madeFrom(tx, sealing)).length === 0;
 }
 
 function sendingOf(run: Run | null, system: string, verb: Sent['verb'], path: string | null, generation: number): Sending {

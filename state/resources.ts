@@ -26,6 +26,13 @@ export async function keepResource(tx: Db, row: Wrapped): Promise<void> {
   );
 }
 
+/** The rows whose context names this rotation, by path, each checked. Throws Fault('Tampered'). */
+export async function resourcesOf(db: Db, rotation: string, signer: Signer): Promise<readonly Wrapped[]> {
+  const { rows } = await db.query<{ path: string }>(`select path from resources where context ->> 'rotation' = $1 order by path collate "C"`, [rotation]);
+  const found = await Promise.all(rows.map(({ path }) => resourceAt(db, path, signer)));
+  return found.filter((row) => row !== null);
+}
+
 /** The row of a path, its digest and signature checked first: a database is no root of trust. Throws Fault('Tampered'). */
 export async function resourceAt(db: Db, path: KeyPath, signer: Signer): Promise<Wrapped | null> {
   const { rows } = await db.query<ResourceRow>('select path, store, key_id, context, wrapped, canary, digest, signature from resources where path = $1', [

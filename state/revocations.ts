@@ -38,7 +38,7 @@ async function rowsOf(db: Db, subject: RevocationSubject): Promise<readonly Row[
     case 'workload':
       return query('r.workload = $1', [subject.workload]);
     case 'release':
-      return query('r.workload = $1 and r.serial = $2', [subject.workload, subject.serial]);
+      return query('r.workload = $1 and $2::int = any(r.serials)', [subject.workload, subject.serial]);
     case 'key':
       if ('epoch' in subject) return query('s.workload = $1 and s.epoch = $2', [subject.workload, subject.epoch]);
       if ('keyId' in subject)

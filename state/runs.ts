@@ -49,6 +49,16 @@ export async function insertRun(tx: Db, run: { id: string; workflow: string; rev
   ]);
 }
 
+/**
+ * Stores a run that is over already: a chain for the receipts of something that no workflow carries out. Nobody looks at it. `workload`:
+ * `*` where it is about all.
+ */
+export async function insertChain(tx: Db, workflow: 'hold' | 'let-go', workload: string): Promise<string> {
+  const id = drawRunId();
+  await tx.query('insert into runs (id, workflow, workload, wake_at, ended_at) values ($1, $2, $3, null, instant())', [id, workflow, workload]);
+  return id;
+}
+
 /** The last claimer wins: everybody before is fenced from here on. null: ended, or no such run. */
 export async function claimRun(db: Db, id: string, owner: string): Promise<Claimed | null> {
   const { rows } = await db.query<RunRow>(
@@ -117,8 +127,18 @@ export async function restRun(tx: Db, run: Run, rest: Rest): Promise<boolean> {
 export async function advanceRun(tx: Db, run: Run, change: { generations: Readonly<Record<string, number>>; deadline: Instant | null }): Promise<void> {
   await tx.query(
     `update runs set waiting_for = null, about = null, since = null, step = null, next_retry_at = null, failures = 0,
-       generations = generations || $2, deadline = coalesce($3, deadline) where id = $1`,
+       progress = null, generations = generations || $2, deadline = coalesce($3, deadline) where id = $1`,
     [run.id, change.generations, change.deadline],
+  );
+}
+
+/** Notes how far a run's long work is, while the claim is still this one. `since`: when this piece of work began. */
+export async function noteProgress(db: Db, run: Run, { doneBytes, totalBytes }: { readonly doneBytes: number; readonly totalBytes: number }): Promise<void> {
+  await db.query(
+    `update runs set progress = jsonb_build_object('doneBytes', $3::bigint, 'totalBytes', $4::bigint, 'at', instant(),
+       'since', coalesce(case when (progress ->> 'doneBytes')::bigint <= $3 then progress -> 'since' end, to_jsonb(instant())))
+     where id = $1 and claim = $2 and ended_at is null`,
+    [run.id, run.claim, doneBytes, totalBytes],
   );
 }
 
@@ -200,17 +220,42 @@ export async function runsWaitingFor(db: Db, reasons: readonly Reason[]): Promis
   return rows.map((row) => row.id);
 }
 
-/** Who has an open run in hand just now, each once. */
-export async function ownersOfOpenRuns(db: Db): Promise<readonly string[]> {
-  const { rows } = await db.query<{ owner: string }>('select distinct owner from runs where ended_at is null and owner is not null order by owner');
-  return rows.map((row) => row.owner);
+/** An open run in somebody's hand, as of a claim. */
+export interface Held {
+  readonly id: string;
+  readonly owner: string;
+  readonly claim: number;
 }
 
-/** Takes the runs out of a dead replica's hands, and fences it; returns their ids. */
-export async function releaseOwner(tx: Db, owner: string): Promise<readonly string[]> {
+/** Open runs that somebody has in hand just now. */
+export async function runsInHand(db: Db): Promise<readonly Held[]> {
+  const { rows } = await db.query<Held>('select id, owner, claim from runs where ended_at is null and owner is not null order by id');
+  return rows;
+}
+
+/** A run that was taken out of a hand, and when it wants to be looked at; null: now, because its look was cut off. */
+export interface Freed {
+  readonly id: string;
+  readonly at: Instant | null;
+}
+
+/** Takes runs out of whoever's hands, where nobody claimed them since (`claim` null: all the same), and fences whoever still believes to have them. */
+export async function releaseRuns(tx: Db, held: readonly { readonly id: string; readonly claim: number | null }[]): Promise<readonly Freed[]> {
+  const { rows } = await tx.query<Freed>(
+    `with given as (select id, claim from unnest($1::text[], $2::bigint[]) as given (id, claim)),
+       locked as (select r.id, case when r.owner is null then r.wake_at end as at from runs r join given on given.id = r.id
+         where r.ended_at is null and r.claim = coalesce(given.claim, r.claim) order by r.id for no key update of r)
+     update runs set owner = null, claim = claim + 1 from locked where runs.id = locked.id returning runs.id, locked.at`,
+    [held.map(({ id }) => id), held.map(({ claim }) => claim)],
+  );
+  return rows;
+}
+
+/** Takes the runs out of a dead replica's hands, and fences it. */
+export async function releaseOwner(tx: Db, owner: string): Promise<readonly Freed[]> {
   const { rows } = await tx.query<{ id: string }>(
     `update runs set owner = null, claim = claim + 1 where id in (select id from runs where owner = $1 and ended_at is null order by id for no key update) returning id`,
     [owner],
   );
-  return rows.map((row) => row.id).sort();
+  return rows.map(({ id }) => ({ id, at: null }));
 }

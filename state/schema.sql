@@ -52,6 +52,12 @@ create table bundles (
   constraint bundles_pkey PRIMARY KEY (path, digest)
 );
 
+create table deliveries (
+  digest text not null,
+  at timestamp(3) with time zone not null default instant(),
+  constraint deliveries_pkey PRIMARY KEY (digest)
+);
+
 create table deny_list (
   id bigint not null generated always as identity,
   kbs text not null,
@@ -81,6 +87,7 @@ create table documents (
   workload text,
   serial integer,
   kbs text[],
+  basis jsonb,
   subject jsonb,
   constraint documents_pkey PRIMARY KEY (path, digest),
   constraint documents_verdict_check CHECK ((verdict = ANY (ARRAY['waiting'::text, 'accepted'::text, 'refused'::text])))
@@ -137,6 +144,22 @@ create table heads (
   constraint heads_pkey PRIMARY KEY (tree_size)
 );
 
+create table holds (
+  id bigint not null generated always as identity,
+  kind text not null,
+  subject text not null,
+  chain text not null,
+  why text not null,
+  held_by text not null,
+  at timestamp(3) with time zone not null default instant(),
+  lifted_at timestamp(3) with time zone,
+  lifted_by text,
+  lifted_why text,
+  constraint holds_pkey PRIMARY KEY (id),
+  constraint holds_kind_check CHECK ((kind = ANY (ARRAY['run'::text, 'workload'::text, 'all'::text]))),
+  constraint holds_chain_fkey FOREIGN KEY (chain) REFERENCES runs(id)
+);
+
 create table installation (
   only_one boolean not null default true,
   name text not null,
@@ -155,6 +178,14 @@ create table migrations (
   constraint migrations_pkey PRIMARY KEY (name)
 );
 
+create table outages (
+  cluster text not null,
+  since timestamp(3) with time zone not null default instant(),
+  about text not null,
+  asked_at timestamp(3) with time zone not null default instant(),
+  constraint outages_pkey PRIMARY KEY (cluster)
+);
+
 create table polls (
   branch text not null,
   read_at timestamp(3) with time zone,
@@ -162,6 +193,20 @@ create table polls (
   reason text,
   about text,
   constraint polls_pkey PRIMARY KEY (branch)
+);
+
+create table predecessors (
+  platform text not null,
+  serial integer not null,
+  name text not null,
+  value jsonb not null,
+  reason text,
+  about text,
+  since timestamp(3) with time zone not null default instant(),
+  let_go_at timestamp(3) with time zone,
+  chain text,
+  constraint predecessors_pkey PRIMARY KEY (platform, serial, name, value),
+  constraint predecessors_chain_fkey FOREIGN KEY (chain) REFERENCES runs(id)
 );
 
 create table probers (
@@ -194,6 +239,15 @@ create table receipts (
   constraint receipts_run_fkey FOREIGN KEY (run) REFERENCES runs(id)
 );
 
+create table refused_deliveries (
+  reason text not null,
+  about text not null,
+  times bigint not null default 1,
+  first_at timestamp(3) with time zone not null default instant(),
+  last_at timestamp(3) with time zone not null default instant(),
+  constraint refused_deliveries_pkey PRIMARY KEY (reason)
+);
+
 create table resources (
   path text not null,
   store text not null,
@@ -212,6 +266,8 @@ create table revisions (
   workload text not null,
   serial integer not null,
   release text not null,
+  serials integer[] not null,
+  releases text[] not null,
   sealing bigint not null,
   rotation text not null,
   path_number integer not null default 0,
@@ -246,6 +302,7 @@ create table runs (
   next_retry_at timestamp(3) with time zone,
   failures integer not null default 0,
   deadline timestamp(3) with time zone,
+  progress jsonb,
   created_at timestamp(3) with time zone not null default instant(),
   ended_at timestamp(3) with time zone,
   constraint runs_pkey PRIMARY KEY (id),
@@ -265,10 +322,12 @@ create table sealings (
   workload text not null,
   epoch integer not null,
   rotation text not null,
+  source bigint,
   taken boolean not null default false,
   constraint sealings_pkey PRIMARY KEY (id),
   constraint sealings_rotation_key UNIQUE (rotation),
-  constraint sealings_workload_epoch_key UNIQUE (workload, epoch)
+  constraint sealings_workload_epoch_key UNIQUE (workload, epoch),
+  constraint sealings_source_fkey FOREIGN KEY (source) REFERENCES sealings(id)
 );
 
 create table sends (
@@ -304,6 +363,8 @@ CREATE INDEX fetches_kbs_path_at_idx ON public.fetches USING btree (kbs, path, a
 CREATE INDEX handshakes_kbs_session_digest_idx ON public.handshakes USING btree (kbs, session_digest);
 
 CREATE INDEX handshakes_kbs_token_digest_idx ON public.handshakes USING btree (kbs, token_digest);
+
+CREATE UNIQUE INDEX holds_kind_subject_idx ON public.holds USING btree (kind, subject) WHERE (lifted_at IS NULL);
 
 CREATE INDEX revisions_workload_idx ON public.revisions USING btree (workload);
 

@@ -3,8 +3,12 @@ import type { RevisionState } from '#src/domain/release.ts';
 import { targetOf } from '#src/domain/target.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
+import { type RefusedDeliveries, refusedDeliveries } from './deliveries.ts';
 import { heldWorkloads } from './document-holds.ts';
+import { type Hold, openHolds } from './holds.ts';
 import { type Poll, pollsOf } from './polls.ts';
+import { type KeptPredecessor, keptPredecessors } from './predecessors.ts';
+import { type DestructionStatus, destructionStatuses, type KeyStatus, keyStatuses } from './status-keys.ts';
 
 /** Where everything stands, from rows alone: for `keyturn status` and whoever shows the same. */
 export interface Status {
@@ -13,11 +17,17 @@ export interface Status {
   readonly installation: { readonly name: string; readonly mode: string } | null;
   readonly polls: readonly PollStatus[];
   readonly branches: readonly BranchStatus[];
+  /** Webhook deliveries that were refused of late, by reason, the newest first. */
+  readonly deliveries: readonly RefusedDeliveries[];
   readonly documents: readonly DocumentStatus[];
+  /** What people stopped and nobody let go on yet, oldest first. */
+  readonly holds: readonly Hold[];
   readonly workloads: readonly WorkloadStatus[];
   /** The open ones, those that wait longest first. */
   readonly runs: readonly RunStatus[];
   readonly brokers: readonly BrokerStatus[];
+  /** Values that only earlier serials of a platform list and that are still good, and why. */
+  readonly predecessors: readonly (KeptPredecessor & { readonly help: string })[];
   readonly receipts: { readonly written: number; readonly signed: number; readonly signedAt: Instant | null };
 }
 
@@ -34,6 +44,8 @@ export interface BranchStatus {
   readonly seenAt: Instant;
   /** A tip that does not descend from `commit`; null: the history is whole. */
   readonly rewrittenTo: string | null;
+  /** What a person can do about a rewritten history; null: it is whole. */
+  readonly help: string | null;
   /** Entries of the watched folders that nobody reads: of a wrong name, too large, links. */
   readonly unread: readonly { readonly path: string; readonly reason: Reason; readonly about: string; readonly help: string }[];
 }
@@ -61,6 +73,8 @@ export interface RevisionStatus {
   readonly withdrawn: boolean;
   readonly revoked: boolean;
   readonly acceptedAt: Instant;
+  /** Of the key that was disabled with it; null: nobody has begun to destroy one. */
+  readonly destruction: DestructionStatus | null;
 }
 
 /** A workload: what it should run, and all its revisions. */
@@ -70,6 +84,8 @@ export interface WorkloadStatus {
   readonly target: string | null;
   /** A document that holds it, or that nothing good is left to run, and what became of what was there; null: it is not held. */
   readonly held: { readonly reason: Reason; readonly about: string; readonly help: string } | null;
+  /** The key that it should serve under; null: held, or there is no key yet. */
+  readonly key: KeyStatus | null;
   /** Newest first. */
   readonly revisions: readonly RevisionStatus[];
 }
@@ -122,10 +138,13 @@ export async function readStatus(db: Db): Promise<Status> {
     installation: installations[0] ?? null,
     polls: await polls(db),
     branches: await branches(db),
+    deliveries: await refusedDeliveries(db),
     documents: await documents(db),
+    holds: await openHolds(db),
     workloads: await workloads(db),
     runs: await runs(db),
     brokers: await brokers(db),
+    predecessors: (await keptPredecessors(db)).map((kept) => ({ ...kept, help: reasons[kept.reason].help })),
     receipts: { written: head.written, signed: head.signed ?? 0, signedAt: head.signedAt },
   };
 }
@@ -140,10 +159,14 @@ async function polls(db: Db): Promise<readonly PollStatus[]> {
 }
 
 async function branches(db: Db): Promise<readonly BranchStatus[]> {
-  const { rows } = await db.query<BranchStatus>(
+  const { rows } = await db.query<Omit<BranchStatus, 'help'>>(
     'select name, commit_id as commit, seen_at as "seenAt", rewritten_to as "rewrittenTo", unread from branches order by name',
   );
-  return rows.map((row) => ({ ...row, unread: row.unread.map((entry) => ({ ...entry, help: reasons[entry.reason].help })) }));
+  return rows.map((row) => ({
+    ...row,
+    help: helpFor(row.rewrittenTo === null ? null : 'HistoryRewritten'),
+    unread: row.unread.map((entry) => ({ ...entry, help: reasons[entry.reason].help })),
+  }));
 }
 
 async function documents(db: Db): Promise<readonly DocumentStatus[]> {
@@ -156,16 +179,21 @@ async function documents(db: Db): Promise<readonly DocumentStatus[]> {
 }
 
 async function workloads(db: Db): Promise<readonly WorkloadStatus[]> {
-  const { rows } = await db.query<RevisionStatus & { workload: string; because: string | null }>(
+  const { rows } = await db.query<Omit<RevisionStatus, 'destruction'> & { workload: string; because: string | null }>(
     `select r.workload, r.id, r.serial, s.epoch, r.rotation, r.state, r.withdrawn_by is not null as withdrawn, r.revoked_by is not null as revoked,
        r.accepted_at as "acceptedAt", (select min(path) from documents d where d.digest = r.revoked_by and d.kind = 'Revocation') as because
      from revisions r join sealings s on s.id = r.sealing order by r.workload, r.serial desc, s.epoch desc, r.id desc`,
   );
   const held = await heldWorkloads(db);
+  const destructions = await destructionStatuses(db);
+  const keys = await keyStatuses(
+    db,
+    rows.flatMap(({ id, state }) => (state === 'retired' ? [] : [id])),
+  );
   const names = [...new Set([...rows.map(({ workload }) => workload), ...held.keys()])].sort();
   return names.map((name) => {
     const own = rows.filter(({ workload }) => workload === name);
-    const revisions = own.map(({ workload: _, because: __, ...revision }) => revision);
+    const revisions = own.map(({ workload: _, because: __, ...revision }) => ({ ...revision, destruction: destructions.get(revision.id) ?? null }));
     const target = targetOf(revisions.map((revision) => ({ ...revision, release: { serial: revision.serial }, sealing: { epoch: revision.epoch } })));
     const fallen = target === null && own.length > 0 ? ({ reason: 'Held', about: own.slice(0, FALLEN_SHOWN).map(fallenOf).join(', ') } as const) : undefined;
     const hold = held.get(name) ?? fallen;
@@ -173,13 +201,14 @@ async function workloads(db: Db): Promise<readonly WorkloadStatus[]> {
       name,
       target: target === null ? null : `s${target.serial}-v${target.epoch}`,
       held: hold === undefined ? null : { ...hold, help: reasons[hold.reason].help },
+      key: target === null ? null : (keys.get(target.id) ?? null),
       revisions: revisions.slice(0, REVISIONS_SHOWN),
     };
   });
 }
 
 /** Why a revision is nothing to run. */
-function fallenOf({ serial, epoch, state, withdrawn, revoked, because }: RevisionStatus & { readonly because: string | null }): string {
+function fallenOf({ serial, epoch, state, withdrawn, revoked, because }: Omit<RevisionStatus, 'destruction'> & { readonly because: string | null }): string {
   const fact = revoked ? `revoked${because === null ? '' : ` by ${because}`}` : withdrawn ? 'withdrawn' : state;
   return `s${serial}-v${epoch} is ${fact}`;
 }

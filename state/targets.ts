@@ -1,5 +1,5 @@
 import { REOPENED } from '#src/domain/fold.ts';
-import { type Planned, type PlannedOf, plan } from '#src/domain/plan.ts';
+import { type Accepted, type Basis, type Planned, type PlannedOf, plan } from '#src/domain/plan.ts';
 import type { RevisionState } from '#src/domain/release.ts';
 import { targetOf } from '#src/domain/target.ts';
 import type { Db } from './database.ts';
@@ -8,7 +8,7 @@ import { appendReceipt } from './receipts.ts';
 import { insertRevision, moveRevision } from './revisions.ts';
 import { revokedBy } from './revocations.ts';
 import { drawRunId, type Enlist, endRun, fenceWorkload, insertRun, lockWorkload, openRun, openRuns, reviveRun } from './runs.ts';
-import { insertSealing } from './sealings.ts';
+import { insertSealing, lockSealing, type SealingRow } from './sealings.ts';
 
 interface StandingRow {
   readonly id: number;
@@ -73,9 +73,9 @@ export async function changeTarget(tx: Db, workload: string, enlist: Enlist, cha
 
 /** Inserts what the plan finds missing, until it finds nothing. */
 async function replan(tx: Db, workload: string): Promise<void> {
-  const { rows: accepted } = await tx.query<{ digest: string; serial: number; kbs: string[] }>(
+  const { rows: accepted } = await tx.query<AcceptedRow>(
     // The path is part of what was judged: a serial that somebody wrote into the row makes no release newer.
-    `select digest, serial, kbs from documents
+    `select digest, serial, kbs, coalesce(basis, '{"kind":"new","source":null}') as basis from documents
      where kind = 'Release' and verdict = 'accepted' and workload = $1 and path = 'releases/' || workload || '/' || serial || '.yaml'`,
     [workload],
   );
@@ -86,20 +86,53 @@ async function replan(tx: Db, workload: string): Promise<void> {
   }
 }
 
-async function store(tx: Db, workload: string, item: Planned, accepted: readonly { digest: string; serial: number; kbs: readonly string[] }[]): Promise<void> {
-  const id = drawRunId();
+async function store(tx: Db, workload: string, item: Planned, accepted: readonly AcceptedRow[]): Promise<void> {
   if (item.kind === 'run') {
-    await insertRun(tx, { id, workflow: item.workflow, revision: item.revision, workload, cause: item.cause });
+    await insertRun(tx, { id: drawRunId(), workflow: item.workflow, revision: item.revision, workload, cause: item.cause });
     return;
   }
-  if (item.sealing !== 'new') throw new Error('a revision that keeps a sealing is not planned by this version');
   const release = accepted.find(({ digest }) => digest === item.release);
   if (release === undefined) throw new Error(`planned a release that was not accepted: ${item.release}`);
-  const { serial, kbs } = release;
-  const sealing = await insertSealing(tx, workload, id);
+  await insertAdopted(tx, workload, release, item.basis);
+}
+
+interface AcceptedRow extends Accepted {
+  readonly kbs: readonly string[];
+}
+
+/** A new revision of a release, with its adopt run; returns the rotation's id. */
+async function insertAdopted(tx: Db, workload: string, { digest, serial, kbs }: Omit<AcceptedRow, 'basis'>, basis: Basis): Promise<string> {
+  const id = drawRunId();
+  const sealing: SealingRow = basis.kind === 'keep' ? await lockSealing(tx, basis.id) : await insertSealing(tx, workload, id, basis.source);
   const revocation = await revokedBy(tx, { workload, serial, epoch: sealing.epoch });
-  const revision = await insertRevision(tx, { workload, serial, release: item.release, sealing: sealing.id, rotation: id, kbs, revokedBy: revocation });
+  const revision = await insertRevision(tx, { workload, serial, release: digest, sealing: sealing.id, rotation: id, kbs, revokedBy: revocation });
   await insertRun(tx, { id, workflow: 'adopt-revision', revision, workload, cause: null });
+  return id;
+}
+
+/**
+ * The same release under its workload's next key epoch, re-encrypted from the present one: what falls
+ * due by a schedule. Done where the revision still is the target and serves, no adopt run of the
+ * workload is open, and the key was not taken. In the caller's transaction; returns the rotation's id,
+ * null where nothing was to do.
+ */
+export async function startEpoch(tx: Db, workload: string, revision: number, enlist: Enlist): Promise<string | null> {
+  const { rows } = await tx.query<{ sealing: number; digest: string; serial: number; kbs: string[] }>(
+    'select sealing, release as digest, serial, kbs from revisions where id = $1 and workload = $2',
+    [revision, workload],
+  );
+  const [row] = rows;
+  if (row === undefined || (await lockSealing(tx, row.sealing)).taken) return null;
+  await lockWorkload(tx, workload);
+  const known = await standings(tx, workload);
+  const target = targetOf(known);
+  if (target?.id !== revision || target.state !== 'serving' || target.digest !== row.digest) return null;
+  if (known.some(({ open }) => open.includes('adopt-revision'))) return null;
+  const started: { rotation: string | null } = { rotation: null };
+  await changeTarget(tx, workload, enlist, async () => {
+    started.rotation = await insertAdopted(tx, workload, row, { kind: 'new', source: row.sealing });
+  });
+  return started.rotation;
 }
 
 /**

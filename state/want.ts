@@ -1,17 +1,20 @@
 import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
 import type { Want } from '#src/domain/kbs.ts';
-import type { Known, Release } from '#src/domain/release.ts';
+import { withoutLetGo } from '#src/domain/predecessors.ts';
+import type { Known, Placed, Release } from '#src/domain/release.ts';
 import { type Refusal, type WantParts, wantOf, wantRefusal } from '#src/domain/want.ts';
 import { Fault } from '#src/errors.ts';
 import { type BrokerRow, brokerRow, brokerRows, lockBrokers } from './brokers.ts';
 import type { Db } from './database.ts';
-import { knownRevisions, type LoadRelease } from './revisions.ts';
+import { lockObjects } from './objects.ts';
+import { letGoValues } from './predecessors.ts';
+import { knownRevisions, type LoadRelease, placedRevisions } from './revisions.ts';
 
 /** What documents are read through; each verifies again what it loads. */
 export interface Loaders {
   readonly release: LoadRelease;
   readonly baseline: (digest: string) => Promise<BaselineDocument>;
-  /** Every accepted platform document: values are only added. */
+  /** Every accepted platform document, oldest first; what was let go of them is left out where they are used. */
   readonly platforms: () => Promise<readonly PlatformDocument[]>;
 }
 
@@ -35,8 +38,8 @@ export async function baselineOf(loaders: Loaders, { name, baseline: digest }: B
 }
 
 /** The revisions that a KBS should hold: live, published, serving or closing, and not revoked. */
-export async function wantedRevisions(loaders: Loaders, db: Db, kbs: string): Promise<readonly Known[]> {
-  const wanted = await knownRevisions(db, { wanted: true }, loaders.release);
+export async function wantedRevisions(loaders: Loaders, db: Db, kbs: string): Promise<readonly Placed[]> {
+  const wanted = await placedRevisions(db, loaders.release);
   return wanted.filter((known) => known.release.targets.some((target) => target.kbs === kbs));
 }
 
@@ -48,7 +51,7 @@ async function partsOf({ installation, loaders }: WantContext, db: Db, broker: B
     generation: broker.generation,
     revisions: await wantedRevisions(loaders, db, broker.name),
     baseline: await baselineOf(loaders, broker),
-    platforms: await loaders.platforms(),
+    platforms: withoutLetGo(await loaders.platforms(), await letGoValues(db)),
     namesSent: broker.names_sent,
   };
 }
@@ -62,26 +65,42 @@ export type Arriving =
 /**
  * What a KBS could not be told once this document is accepted; null: nothing. Asked before acceptance,
  * because what one KBS holds is one document: a value of the wrong shape in one release would keep
- * everybody's policy, and every revocation, from being published.
+ * everybody's policy, and every revocation, from being published. `before`: what is taken to be accepted
+ * already, though no row says so.
  */
-export async function refusalOf(context: WantContext, db: Db, arriving: Arriving): Promise<Refusal | null> {
+export async function refusalOf(context: WantContext, db: Db, arriving: Arriving, before: readonly Arriving[] = []): Promise<Refusal | null> {
   // Those that are accepted and not live yet count too: they will be.
   const standing = (await knownRevisions(db, { all: true }, context.loaders.release)).filter(({ state, revoked }) => state !== 'retired' && !revoked);
   for (const broker of await brokersOf(db, arriving)) {
     const revisions = standing.filter(({ release }) => release.targets.some((target) => target.kbs === broker.name));
-    const refusal = wantRefusal(joined({ ...(await partsOf(context, db, broker)), revisions }, arriving));
+    const refusal = wantRefusal([...before, arriving].reduce(joined, { ...(await partsOf(context, db, broker)), revisions }));
     if (refusal !== null) return refusal;
   }
   return null;
 }
 
-/** Locks every broker that a document is for, so that what is asked of it still holds when it is accepted in the same transaction. */
+/** What every broker should hold now, and what it should hold once these are accepted and live. Throws Fault where they do not fit (`refusalOf`). */
+export async function wantsWith(
+  context: WantContext,
+  db: Db,
+  arriving: readonly Arriving[],
+): Promise<readonly { readonly before: Want; readonly after: Want }[]> {
+  const wants: { before: Want; after: Want }[] = [];
+  for (const broker of await brokerRows(db)) {
+    const parts = await partsOf(context, db, broker);
+    wants.push({ before: wantOf(parts), after: wantOf(arriving.reduce(joined, parts)) });
+  }
+  return wants;
+}
+
+/** Locks every broker that a document is for, and for a release who moves which object, so that what is asked of it still holds when it is accepted in the same transaction. */
 export async function lockArriving(tx: Db, arriving: Arriving): Promise<void> {
   const brokers = await brokersOf(tx, arriving);
   await lockBrokers(
     tx,
     brokers.map((broker) => broker.name),
   );
+  if (arriving.kind === 'release') await lockObjects(tx);
 }
 
 async function brokersOf(db: Db, arriving: Arriving): Promise<readonly BrokerRow[]> {
@@ -94,7 +113,7 @@ async function brokersOf(db: Db, arriving: Arriving): Promise<readonly BrokerRow
 function joined(parts: WantParts, arriving: Arriving): WantParts {
   switch (arriving.kind) {
     case 'baseline':
-      return { ...parts, baseline: arriving.baseline };
+      return arriving.baseline.kbs === parts.kbs ? { ...parts, baseline: arriving.baseline } : parts;
     case 'platform':
       return { ...parts, platforms: [...parts.platforms, arriving.platform] };
     case 'release':
@@ -105,6 +124,7 @@ function joined(parts: WantParts, arriving: Arriving): WantParts {
 /** The release as the revision that it would become; its path is any path of ours. */
 function asIfLive(release: Release): Known {
   const rotation = 'r-0000000000000000';
-  const sealing = { id: 0, workload: release.workload, epoch: 1, rotation, taken: false, facts: {} };
-  return { id: 0, rotation, release, sealing, pathNumber: 0, state: 'live', withdrawn: false, revoked: false, facts: {}, at: {} };
+  const sealing = { id: 0, workload: release.workload, epoch: 1, rotation, taken: false, facts: {}, createdAt: null, source: null };
+  const { serial, digest: madeBy } = release;
+  return { id: 0, rotation, release, serials: [serial], madeBy, sealing, pathNumber: 0, state: 'live', withdrawn: false, revoked: false, facts: {}, at: {} };
 }

@@ -56,6 +56,14 @@ test('several mistakes are told at once, each with its line and field', () => {
 test.each([
   ['a setting that nobody knows', { 'publicUrl: https': 'publicURL: https' }, ['kbs.main.publicUrl', 'kbs.main.publicURL']],
   ['a value where a secret’s place belongs', { '{ env: DATABASE_URL }': 'postgresql://u:p@h/d' }, ['database.url']],
+  [
+    'a window without cron’s five fields',
+    { 'windows: []': 'windows: [{ cron: "0 22 * *", minutes: 240, timeZone: UTC }]' },
+    ['clusters.gpu-east.windows.0.cron'],
+  ],
+  ['a window that never opens', { 'windows: []': 'windows: [{ cron: "0 22 30 2 *", minutes: 240, timeZone: UTC }]' }, ['clusters.gpu-east.windows.0.cron']],
+  ['a window of nowhere', { 'windows: []': 'windows: [{ cron: "0 22 * * *", minutes: 240, timeZone: Berlin }]' }, ['clusters.gpu-east.windows.0.timeZone']],
+  ['a window of no time', { 'windows: []': 'windows: [{ cron: "0 22 * * *", minutes: 0, timeZone: UTC }]' }, ['clusters.gpu-east.windows.0.minutes']],
   ['a port that is none', { '0.0.0.0:8080': '0.0.0.0:99999' }, ['serve.webhook.listen']],
   ['two listeners at one address', { '0.0.0.0:9090': '127.0.0.1:8081' }, ['serve.metrics.listen']],
   ['all the world as a forwarder', { 'from: []': 'from: [10.0.0.0/8, 0.0.0.0/0, x]' }, ['proxy.proxyProtocol.from.1', 'proxy.proxyProtocol.from.2']],

@@ -4,8 +4,10 @@
  */
 import type pg from 'pg';
 import { afterAll, describe, expect, it } from 'vitest';
+import { startDueDestructions } from '#src/engine/schedule.ts';
 import { Fault } from '#src/errors.ts';
 import { adoptRevision } from '#workflows/adopt-revision.ts';
+import { destroyKey } from '#workflows/destroy-key.ts';
 import { workflows } from '#workflows/index.ts';
 import { retireRevision } from '#workflows/retire-revision.ts';
 import type { Decision, Effect, Step, Workflow } from '#workflows/step.ts';
@@ -40,6 +42,8 @@ interface Trap {
   commit: 'after-commit' | 'commit-answer-lost' | null;
 }
 
+const DAY_SECONDS = 86_400;
+
 /** Chains of rotations, one point each, over databases of their own; two cores are kept busy by this many. */
 const CHAINS = 3;
 const met: Point[] = [];
@@ -60,21 +64,32 @@ async function sweep(pool: pg.Pool, points: readonly Point[]): Promise<void> {
   const trap: Trap = { point: null, met: 0, commit: null };
   const engine = await openTestEngine(pool, test, { workflows: workflows.map((workflow) => trapped(workflow, trap, test)), pool: trappedPool(pool, trap) });
   test.cluster.add();
-  await engine.accept(testRelease({ serial: 1 }));
+  // What comes to its end at a point is what the release before it brought.
+  const releaseOf = (serial: number) => testRelease({ serial, ...(isEnd(points[serial - 1]) ? { destroyAfterDays: 1 } : {}) });
+  await engine.accept(releaseOf(1));
   await engine.drive();
   for (const [index, point] of points.entries()) {
     const serial = index + 2;
     Object.assign(trap, { point, met: 0, commit: null });
     const before = test.network.log.length;
-    await engine.accept(testRelease({ serial }));
+    await engine.accept(releaseOf(serial));
     await driveThrough(engine);
+    if (isEnd(point)) {
+      await test.advance(DAY_SECONDS);
+      await startDueDestructions(engine.engine);
+      await driveThrough(engine);
+    }
     const name = `${point.workflow} ${point.step} ${point.moment}`;
     expect(trap.met, `${name} was met`).toBe(1);
     met.push(point);
-    expect(await endOf(pool, test, engine, serial), name).toEqual(expectedEnd(serial));
+    expect(await endOf(pool, test, engine, serial), name).toEqual(expectedEnd(serial, isEnd(point)));
     const twice = writtenTwice(test.network.log.slice(before));
     expect(twice.length, `${name}: ${twice.join(', ')}`).toBe(SENT_AGAIN.has(`${point.step} ${point.moment}`) ? 1 : 0);
   }
+}
+
+function isEnd(point: Point | undefined): boolean {
+  return point?.workflow === destroyKey.name;
 }
 
 /** Drives on whenever the process "ended": the next look is another one's. */
@@ -100,10 +115,11 @@ async function endOf(pool: pg.Pool, test: TestWorld, engine: TestEngine, serial:
   return {
     adopt: await stepsOf(pool, serial, 'adopt-revision'),
     retire: await stepsOf(pool, serial - 1, 'retire-revision'),
+    destroy: await stepsOf(pool, serial - 1, 'destroy-key'),
     states: [now.state, old.state],
     keys: [states(now.rotation), states(old.rotation)],
     keyIsTheFact: test.kms.keys(now.rotation)[0]?.keyId === now.sealing.facts.keyId,
-    sealed: test.weights.sealed().filter((name) => name.includes(now.rotation)).length,
+    sealed: [now, old].map(({ rotation }) => test.weights.sealed().filter((name) => name.includes(rotation)).length),
     rows: rows.rowCount,
     granted: typeof policy === 'string' ? policy : policy.grants.flatMap((grant) => grant.paths.map(serialOf)),
     measurements: referenceValues.get('svn'),
@@ -114,14 +130,15 @@ async function endOf(pool: pg.Pool, test: TestWorld, engine: TestEngine, serial:
   };
 }
 
-function expectedEnd(serial: number): Awaited<ReturnType<typeof endOf>> {
+function expectedEnd(serial: number, destroyed: boolean): Awaited<ReturnType<typeof endOf>> {
   return {
     adopt: adoptRevision.steps.map(({ name }) => name),
     retire: retireRevision.steps.map(({ name }) => name),
+    destroy: destroyed ? destroyKey.steps.map(({ name }) => name) : [],
     states: ['serving', 'retired'],
-    keys: [['active'], ['deactivated']],
+    keys: [['active'], destroyed ? [] : ['deactivated']],
     keyIsTheFact: true,
-    sealed: 1,
+    sealed: [1, destroyed ? 0 : 1],
     rows: 1,
     granted: [serial],
     measurements: [String(serial)],

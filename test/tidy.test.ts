@@ -31,6 +31,8 @@ function roomOf(path: string): string {
   if (top !== 'src') return top ?? '';
   if (second === 'adapters') return third === undefined || third.endsWith('.ts') ? 'adapters' : `adapters/${third}`;
   const name = second?.replace(/\.ts$/, '') ?? '';
+  // The ports and our memory of what passed through them are one room.
+  if (name === 'ledger') return 'world';
   return LEAVES.includes(name) ? 'leaf' : name;
 }
 

@@ -35,6 +35,9 @@ keyStoreContract('the test world’s key store', async () => {
     elsewhere: null,
     settle: () => test.advance(LAG_SECONDS + 1),
     loseNextAnswer: () => test.network.befall(/^kms/, 'answer-lost'),
+    passDays: (days) => test.advance(days * 86_400),
+    destructionWindowDays: 7,
+    callBack: async (keyId) => test.kms.callBack(keyId),
     close,
   };
 });

@@ -33,7 +33,7 @@ export const adoptRevision: Workflow = {
     putResource, //            effect: to a path that no other revision has or ever had, so that nothing is overwritten
     publishPolicy, //          effect: last of the three only because it is the one that can be asked whether it is there
     confirmPublished, //       decision: all three are there, and no older write can land on top of them: from here on pods may rely on it
-    patchTemplate, //          effect [preflight-passes, fields-are-ours]: only after published, because a pod that restarts takes the new template at once
+    patchTemplate, //          effect [preflight-passes, fields-are-ours, window-is-open]: only after published, because a pod that restarts takes the new template at once
     movePods, //               effect: watched pod by pod; ready is not attested
     confirmServing, //         decision [workload-is-attested, fields-are-ours]: a second look, when the soak is over; only this lets the old one be closed
   ],

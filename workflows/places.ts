@@ -19,6 +19,11 @@ export function revisionName(known: Pick<Known, 'release' | 'sealing'>): string 
   return `${known.release.workload}/${known.release.serial} v${known.sealing.epoch}`;
 }
 
+/** Whether the revision keeps a key and a ciphertext that another rotation made. */
+export function isShared(known: Pick<Known, 'rotation' | 'sealing'>): boolean {
+  return known.sealing.rotation !== known.rotation;
+}
+
 /** Whether the revision ever was in what a KBS should hold. One that never was has published nothing and is used by nobody. */
 export function wentLive(known: Known): boolean {
   return known.at['go-live'] !== undefined;

@@ -8,7 +8,9 @@ import type { Reason } from '#src/domain/reasons.ts';
 import { type Known, targetName } from '#src/domain/release.ts';
 import { grantOf } from '#src/domain/want.ts';
 import { earliest, type Instant, later } from '#src/instant.ts';
-import type { Cluster, Ledger, Pod, World } from '#src/world.ts';
+import type { Ledger } from '#src/ledger.ts';
+import type { Cluster, Pod } from '#src/world.ts';
+import { askEach, requireAnswers, withoutOf } from './reach.ts';
 import type { Look } from './step.ts';
 import { ROTATION_ANNOTATION, rotationOf } from './template.ts';
 
@@ -24,7 +26,7 @@ const FETCHES_PER_BOOT_MAX = 16;
 /** What a look at all pods of a revision's targets found. */
 export type PodsLook = PodsFound | { readonly kind: 'bad'; readonly reason: Reason; readonly about: string };
 
-/** Every pod runs the revision and has answered for itself. */
+/** Every pod runs the revision and has answered for itself, in every cluster that answers or is waited for. */
 export interface PodsFound {
   readonly kind: 'good';
   readonly evidence: Json;
@@ -33,12 +35,18 @@ export interface PodsFound {
   readonly goodUntil: Instant;
 }
 
-interface Counted {
+/** A boot that has answered for itself, and with what: the first fetch that its attestation was good for. */
+export interface Counted {
   readonly boot: Boot;
   readonly teeKey: string;
   readonly fetch: Fetch;
   readonly token: string;
+  /** Of every fetch of the boot: it may have attested again. */
+  readonly tokens: readonly string[];
 }
+
+/** What asking about boots needs of a look. */
+type Asking = Pick<Look, 'world' | 'ledger'>;
 
 type Bad = Extract<PodsLook, { kind: 'bad' }>;
 type Answer<T> = { readonly kind: 'good'; readonly value: T } | Bad;
@@ -52,16 +60,18 @@ type Answer<T> = { readonly kind: 'good'; readonly value: T } | Bad;
 export async function lookAtPods(look: Look, known: Known): Promise<PodsLook> {
   if (known.release.rollout.attestation.source !== 'proxy')
     return bad('NotSupportedYet', `rollout.attestation.source ${known.release.rollout.attestation.source}`);
+  const told: Told = new Map();
+  const round = await askEach(look, known.release.targets, (target, cluster) => lookAtTarget(look, known, { target, cluster }, told));
   const evidence: Record<string, Json> = {};
   const boots: Record<string, readonly string[]> = {};
-  const told: Told = new Map();
-  for (const target of known.release.targets) {
-    const found = await lookAtTarget(look, known, target, told);
+  for (const { target, value: found } of round.answered) {
     if (found.kind === 'bad') return found;
     evidence[targetName(target)] = found.value.map(evidenceOf);
     boots[targetName(target)] = found.value.map(({ boot }) => `${boot.podUid}/${boot.containerId}`);
   }
-  return { kind: 'good', evidence: { rotation: known.rotation, boots: evidence }, boots, goodUntil: later(look.now, PODS_GOOD_SECONDS) };
+  requireAnswers(round);
+  const goodUntil = later(look.now, PODS_GOOD_SECONDS);
+  return { kind: 'good', evidence: { rotation: known.rotation, boots: evidence, ...withoutOf(round) }, boots, goodUntil };
 }
 
 /**
@@ -69,27 +79,45 @@ export async function lookAtPods(look: Look, known: Known): Promise<PodsLook> {
  * from its address when the pod is long gone. Asked now and then for a workload that serves: a pod
  * that came and went unseen would hold up the retirement of what it fetched. Throws Fault.
  */
-export async function sightPods(world: World, ledger: Ledger, target: TargetDocument): Promise<readonly Pod[]> {
-  const cluster = world.cluster(target.cluster);
+export async function sightPods(cluster: Cluster, ledger: Ledger, target: TargetDocument): Promise<readonly Pod[]> {
   const pods = await cluster.pods(target);
   await ledger.sighted(pods.map((pod) => bootOf(cluster, pod)).filter((boot) => boot !== null));
   return pods;
 }
 
-/** Pods by what tells them apart: uid and address. */
+/**
+ * Every pod of a target that has this revision's spec, each with the attestation of its present boot. Bad where one has not attested
+ * yet, or is down: what it will rest on when it is back nobody knows. Whether it serves is not asked. Throws Fault.
+ */
+export async function attestedBoots(look: Asking, known: Known, target: TargetDocument, cluster: Cluster): Promise<Answer<readonly Counted[]>> {
+  const pods = await sightPods(cluster, look.ledger, target);
+  const boots: Boot[] = [];
+  for (const pod of pods.filter((one) => one.annotations[ROTATION_ANNOTATION] === known.rotation && !isFinished(one))) {
+    const boot = bootOf(cluster, pod);
+    if (boot === null) return bad('PodNotAttested', `${pod.name} has no address of its own, or has not started`);
+    boots.push(boot);
+  }
+  return countAll(look, known, target, boots);
+}
+
+/** Pods by what tells them apart: uid, and the address that a KBS sees. Two clusters may use the same network where each has a KBS of its own. */
 type Told = Map<string, string>;
 
-async function lookAtTarget(look: Look, known: Known, target: TargetDocument, told: Told): Promise<Answer<readonly Counted[]>> {
-  const cluster = look.world.cluster(target.cluster);
+interface Place {
+  readonly target: TargetDocument;
+  readonly cluster: Cluster;
+}
+
+async function lookAtTarget(look: Look, known: Known, { target, cluster }: Place, told: Told): Promise<Answer<readonly Counted[]>> {
   const found = await cluster.object(target);
   if (found === null) return bad('NotFound', targetName(target));
   if (rotationOf(found.object) !== known.rotation) return bad('TemplateOutdated', targetName(target));
-  const pods = await sightPods(look.world, look.ledger, target);
+  const pods = await sightPods(cluster, look.ledger, target);
   const moved = movedOf(known, target, pods, found.replicas);
   if (moved.kind === 'bad') return moved;
   const boots: Boot[] = [];
   for (const pod of moved.value) {
-    const boot = serving(known, cluster, pod, told);
+    const boot = serving(known, { target, cluster }, pod, told);
     if (boot.kind === 'bad') return boot;
     boots.push(boot.value);
   }
@@ -108,16 +136,16 @@ function movedOf(known: Known, target: TargetDocument, pods: readonly Pod[], rep
 
 /**
  * The boot of a pod that is ready, runs the release's images, and can be told by its address. A pod that
- * is listed twice is one pod, and where two clusters use the same network a fetch tells neither's.
+ * is listed twice is one pod, and where two clusters use the same network and the same KBS a fetch tells neither's.
  */
-function serving(known: Known, cluster: Cluster, pod: Pod, told: Told): Answer<Boot> {
+function serving(known: Known, { target, cluster }: Place, pod: Pod, told: Told): Answer<Boot> {
   if (!pod.ready || pod.terminating) return bad('PodNotReady', pod.name);
   const released = new Set(Object.values(known.release.images));
   const image = pod.images.find((name) => !released.has(name));
   if (image !== undefined || pod.images.length === 0) return bad('MeasurementMismatch', `${pod.name} runs ${image ?? 'no image'}, which is not the release's`);
   const boot = bootOf(cluster, pod);
   if (boot === null) return bad('PodNotAttested', `${pod.name} has no address of its own, or has not started`);
-  for (const name of [boot.podUid, boot.address]) {
+  for (const name of [boot.podUid, `${boot.address} at ${target.kbs}`]) {
     const other = told.get(name);
     if (other !== undefined) return bad('PodNotAttested', `${other} and ${pod.name} are both ${name}`);
     told.set(name, pod.name);
@@ -137,7 +165,7 @@ function isFinished(pod: Pod): boolean {
   return pod.phase === 'Succeeded' || pod.phase === 'Failed';
 }
 
-async function countAll(look: Look, known: Known, target: TargetDocument, boots: readonly Boot[]): Promise<Answer<readonly Counted[]>> {
+async function countAll(look: Asking, known: Known, target: TargetDocument, boots: readonly Boot[]): Promise<Answer<readonly Counted[]>> {
   const bound = look.world.cluster(target.cluster).clockBoundSeconds;
   const { repository, attestationSigners } = look.world.broker(target.kbs);
   const { tee, devices, initData, claims } = grantOf(known, target, repository);
@@ -150,7 +178,7 @@ async function countAll(look: Look, known: Known, target: TargetDocument, boots:
     const own = fetches.filter((fetch) => fetch.decision === 'released' && fetch.address === boot.address && fetch.at >= since);
     const answer = await count(look, boot, own, { since, signers: attestationSigners, expectation });
     if (answer.kind === 'bad') return answer;
-    counted.push(answer.value);
+    counted.push({ ...answer.value, tokens: [...new Set(own.flatMap((fetch) => fetch.handshake?.token ?? []))] });
   }
   return { kind: 'good', value: counted };
 }
@@ -162,7 +190,7 @@ interface Judging {
 }
 
 /** The first good fetch of a boot, in the order in which they came: a later look takes the same one, and the same TEE key. */
-async function count(look: Look, boot: Boot, fetches: readonly Fetch[], { since, signers, expectation }: Judging): Promise<Answer<Counted>> {
+async function count(look: Asking, boot: Boot, fetches: readonly Fetch[], { since, signers, expectation }: Judging): Promise<Answer<Omit<Counted, 'tokens'>>> {
   let answer: Bad = bad('PodNotAttested', `${boot.pod} at ${boot.address}`);
   for (const fetch of fetches.slice(0, FETCHES_PER_BOOT_MAX)) {
     const { handshake } = fetch;

@@ -3,17 +3,18 @@ import { type Digest, digestOf } from '#src/digest.ts';
 import { canonicalJson } from '#src/domain/json.ts';
 import type { Answer, Wrapped } from '#src/domain/kbs.ts';
 import type { KeyPath } from '#src/domain/paths.ts';
-import type { Known } from '#src/domain/release.ts';
+import type { Known, Sealing } from '#src/domain/release.ts';
 import { Fault } from '#src/errors.ts';
 import { Secret } from '#src/secret.ts';
 import type { KeyStore, World } from '#src/world.ts';
+import type { Look } from './step.ts';
 
 /** As long as the data key: enough that nobody guesses it, and nothing depends on it but the refusal to open it. */
 const CANARY_BYTES = 32;
 
 /** The encryption context of the bytes at a path: a store that knows contexts opens them under no other. */
 function contextOf(world: World, known: Known, path: KeyPath): Readonly<Record<string, string>> {
-  return { installation: world.installation, rotation: known.rotation, path, release: known.release.digest };
+  return { installation: world.installation, rotation: known.rotation, path, release: known.madeBy };
 }
 
 /** The canary's context differs, so that neither can be presented as the other. */
@@ -47,7 +48,21 @@ export function resourceDigestOf(rows: readonly Wrapped[]): Digest {
  * the key store refuses.
  */
 export async function unwrapResource(world: World, known: Known, wrapped: Wrapped): Promise<Secret> {
-  const store = storeOf(world, known, wrapped);
+  return opened(storeOf(world, known, wrapped), wrapped);
+}
+
+/**
+ * Opens the key of a sealing that another rotation made, from the rows that it brought: what a
+ * revision that keeps it gives to its own guests, and what a re-encryption opens. Throws as `unwrapResource`.
+ */
+export async function unwrapSealing(look: Look, { rotation, facts }: Pick<Sealing, 'rotation' | 'facts'>): Promise<Secret> {
+  const rows = await look.ledger.sealed(rotation);
+  const row = rows.find(({ keyId, context }) => keyId === facts.keyId && context.rotation === rotation && context.installation === look.world.installation);
+  if (row === undefined) throw new Fault('Tampered', `the rows of ${rotation} are gone, or are not of the key ${facts.keyId ?? 'that no receipt names'}`);
+  return opened(look.world.keyStore(row.store), row);
+}
+
+async function opened(store: KeyStore, wrapped: Wrapped): Promise<Secret> {
   const answer = await store.decrypt(wrapped.keyId, Buffer.from(wrapped.wrapped, 'base64'), wrapped.context);
   if (answer.kind === 'refused') throw new Fault('KeyDisabled', `${store.name} decrypt with ${wrapped.keyId}: ${answer.answer.type ?? answer.answer.status}`);
   return answer.plaintext;

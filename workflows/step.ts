@@ -12,7 +12,8 @@ import type { Reason } from '#src/domain/reasons.ts';
 import type { Facts, Known, RevisionState } from '#src/domain/release.ts';
 import type { Run } from '#src/domain/run.ts';
 import type { Instant } from '#src/instant.ts';
-import type { Ledger, World } from '#src/world.ts';
+import type { Ledger } from '#src/ledger.ts';
+import type { World } from '#src/world.ts';
 
 /** An ordered list of steps, and the gates in front of every one of them. */
 export interface Workflow<S = Known> {

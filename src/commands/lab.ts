@@ -75,7 +75,7 @@ function interruption(): AbortSignal {
 export function register(program: Command): void {
   program
     .command('lab')
-    .description('tell the story of two rotations against far sides on this machine; insecure by design, for looking and testing')
+    .description('tell the story of three rotations against far sides on this machine; insecure by design, for looking and testing')
     .option('--once', 'end when the story is told, instead of staying up')
     .option('--json', 'print events, one JSON object a line, and nothing else')
     .option('--model <dir>', 'seal this folder of weights, instead of 64 MiB of our own making')

@@ -3,13 +3,18 @@ import { serve as listenHttp, type ServerType } from '@hono/node-server';
 import { Hono } from 'hono';
 import type pg from 'pg';
 import type { Config } from '#src/config.ts';
+import { openDashboard } from '#src/dashboard/index.ts';
 import { openWebhook } from '#src/engine/webhook.ts';
 import type { Log } from '#src/log.ts';
 import type { Metrics } from '#src/metrics.ts';
+import { openDatabase } from '#state/database.ts';
+import { workflows } from '#workflows/index.ts';
+import type { OpenedDatabase } from './open.ts';
 
 /** The controller's listeners, apart so that a network policy can tell them apart. */
 export interface Listeners {
   readonly webhookUrl: string | null;
+  readonly dashboardUrl: string;
   readonly close: () => Promise<void>;
 }
 
@@ -19,23 +24,38 @@ interface ListenerParts {
   readonly onHint: () => void;
   readonly log: Log;
   readonly metrics: Metrics;
-  readonly pool: pg.Pool;
+  readonly database: OpenedDatabase;
 }
 
-/** Opens the webhook's listener, where one is configured, and that of metrics and health. Throws Error naming the setting where a port is taken. */
-export async function openListeners({ config, onHint, log, metrics, pool }: ListenerParts): Promise<Listeners> {
+/** Sessions of the dashboard, beside those of `database.poolSize`: a reader who waits for the other takes none from the engine. */
+const DASHBOARD_POOL_SIZE = 2;
+
+/** Opens the dashboard's listener, the webhook's where one is configured, and that of metrics and health. Throws Error naming the setting where a port is taken. */
+export async function openListeners({ config, onHint, log, metrics, database }: ListenerParts): Promise<Listeners> {
   const servers: ServerType[] = [];
+  const dashboardPool = openDatabase({ url: database.url, poolSize: DASHBOARD_POOL_SIZE });
+  const close = async (): Promise<void> => {
+    await closeAll(servers);
+    await dashboardPool.end();
+  };
   const { webhook } = config.repository;
   try {
-    const hook = webhook === undefined ? null : openWebhook({ secret: webhook.secret, onHint, log });
+    // Before the webhook, whose listener tells that the controller is up.
+    const dashboard = await open(dashboardOf(config, dashboardPool, log), config.serve.dashboard.listen, 'serve.dashboard.listen');
+    servers.push(dashboard);
+    const hook = webhook === undefined ? null : openWebhook({ secret: webhook.secret, onHint, pool: database.pool, log });
     const hookServer = hook === null ? null : await open(hook, config.serve.webhook.listen, 'serve.webhook.listen');
     if (hookServer !== null) servers.push(hookServer);
-    servers.push(await open(observability(metrics, pool), config.serve.metrics.listen, 'serve.metrics.listen'));
-    return { webhookUrl: hookServer === null ? null : `${urlOf(hookServer)}/webhook`, close: () => closeAll(servers) };
+    servers.push(await open(observability(metrics, database.pool), config.serve.metrics.listen, 'serve.metrics.listen'));
+    return { webhookUrl: hookServer === null ? null : `${urlOf(hookServer)}/webhook`, dashboardUrl: urlOf(dashboard), close };
   } catch (thrown) {
-    await closeAll(servers);
+    await close();
     throw thrown;
   }
+}
+
+function dashboardOf({ installation, mode, repository, serve: { dashboard } }: Config, pool: pg.Pool, log: Log): Hono {
+  return openDashboard({ installation, mode, pool, workflows, pollSeconds: repository.pollSeconds, listen: dashboard.listen, log });
 }
 
 /** `/metrics` for Prometheus; `/healthz`: this process answers; `/readyz`: and so does its database. */

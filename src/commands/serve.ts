@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
 import pg from 'pg';
-import { type Config, configWarnings, loadConfig } from '#src/config.ts';
+import { configWarnings, loadConfig } from '#src/config.ts';
 import { type Intake, takeIn } from '#src/engine/intake.ts';
 import type { Engine } from '#src/engine/look.ts';
 import { startLoop } from '#src/engine/loop.ts';
@@ -9,14 +9,15 @@ import { openReplica } from '#src/engine/replicas.ts';
 import { openWake, type Wake } from '#src/engine/wake.ts';
 import { openLog } from '#src/log.ts';
 import { openMetrics } from '#src/metrics.ts';
+import { basisOf } from '#state/basis.ts';
 import { ensureBrokers } from '#state/brokers.ts';
 import { heldWorkloads } from '#state/document-holds.ts';
 import { lastEvent, openEventTail, type StoredEvent } from '#state/events.ts';
 import { checkHeads } from '#state/receipts.ts';
-import { type Arriving, refusalOf } from '#state/want.ts';
 import { workflows } from '#workflows/index.ts';
 import { configOption } from './database.ts';
 import { openListeners } from './listeners.ts';
+import { misfitOf } from './misfit.ts';
 import { type OpenedDatabase, type OpenedWorld, openConfigured, openWorld, prepare } from './open.ts';
 import { refuseUnsupported } from './unsupported.ts';
 
@@ -30,6 +31,8 @@ interface ServeOptions {
 const CONCURRENCY = 6;
 /** In production a resync is a safety net; in the lab a story waits for it. Seconds. */
 const RESYNC_SECONDS = { production: 30, lab: 3 } as const;
+/** From SIGTERM to the end, whatever hangs: looks have half a second to end at a step, the database gets two. Orchestrators kill after 30. */
+const END_SECONDS = 3;
 /** Events told at a time. */
 const EVENTS_PAGE = 500;
 
@@ -50,11 +53,15 @@ export async function serve(options: ServeOptions): Promise<void> {
   const wake = await openWake({ pool: database.pool, url: database.url, onError: (error) => log.warn({ error: error.message }, 'pg-boss') });
   const replica = await openReplica({ pool: database.pool, url: database.url, name: hostname(), wake, log });
   const engine = engineOf(database, opened, wake, log, replica.owner);
-  const misfit = misfitOf(config, opened);
-  const intake: Intake = { ...opened.verifying, pool: database.pool, git: opened.git, enlist: wake.enlist, misfit, log };
+  const misfit = misfitOf(config, opened.loaders);
+  const basis: Intake['basis'] = (tx, release) => basisOf(tx, opened.loaders.release, release);
+  const intake: Intake = { ...opened.verifying, pool: database.pool, git: opened.git, enlist: wake.enlist, misfit, basis, log };
   const metrics = openMetrics();
   const ended = Promise.withResolvers<number>();
+  let isEnding = false;
   const onBug = (thrown: unknown): void => {
+    // What was cut off finds everything closed.
+    if (isEnding) return;
     log.error({ error: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) }, 'a bug: the process ends, and is safe to start again');
     ended.resolve(1);
   };
@@ -69,14 +76,18 @@ export async function serve(options: ServeOptions): Promise<void> {
     onBug,
   });
   const watching = opened.clusters.map((cluster) => cluster.watch(loop.podsMoved));
-  const listeners = await openListeners({ config, onHint: loop.hint, log, metrics, pool: database.pool });
+  // The check in the database forbids it elsewhere.
+  const clock = config.mode === 'lab' ? await listen(database.url, 'keyturn_clock', loop.clockMoved) : null;
+  const listeners = await openListeners({ config, onHint: loop.hint, log, metrics, database });
   const told = options.json === true ? await tellEvents(database, options.eventsAfter ?? null) : null;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => ended.resolve(0));
-  log.info({ replica: replica.owner, installation: config.installation, mode: config.mode, webhook: listeners.webhookUrl }, 'serving');
+  const { webhookUrl: webhook, dashboardUrl: dashboard } = listeners;
+  log.info({ replica: replica.owner, installation: config.installation, mode: config.mode, webhook, dashboard }, 'serving');
   process.exitCode = await ended.promise;
-  await Promise.all(watching.map((watch) => watch.close()));
-  await listeners.close();
-  await loop.stop();
+  isEnding = true;
+  // What was in hand is another replica's long before.
+  setTimeout(() => process.exit(), END_SECONDS * 1000).unref();
+  await Promise.all([loop.stop(), listeners.close(), ...watching.map((watch) => watch.close()), clock?.end().catch(() => undefined)]);
   await replica.close();
   await told?.();
   await opened.close();
@@ -86,29 +97,6 @@ export async function serve(options: ServeOptions): Promise<void> {
 function engineOf({ pool }: OpenedDatabase, opened: OpenedWorld, wake: Wake, log: Engine['log'], owner: string): Engine {
   const { world, ledger, loaders } = opened;
   return { pool, world, ledger, loaders, workflows, enlist: wake.enlist, log, owner, held: () => heldWorkloads(pool) };
-}
-
-/** What a document names that the configuration does not have; then what its KBS could not be told with it. */
-function misfitOf(config: Config, { loaders }: OpenedWorld): Intake['misfit'] {
-  return async (tx, arriving) => {
-    const missing = missingFrom(config, arriving);
-    if (missing !== null) return { reason: 'NotConfigured', about: missing };
-    return refusalOf({ installation: config.installation, loaders }, tx, arriving);
-  };
-}
-
-function missingFrom(config: Config, arriving: Arriving): string | null {
-  const names = (section: string, asked: readonly string[], there: object): string[] =>
-    asked.filter((name) => !Object.hasOwn(there, name)).map((name) => `${section}.${name}`);
-  if (arriving.kind === 'baseline') return names('kbs', [arriving.baseline.kbs], config.kbs)[0] ?? null;
-  if (arriving.kind === 'platform') return null;
-  const { targets, artifact, key } = arriving.release;
-  const missing = [
-    ...targets.flatMap((target) => [...names('clusters', [target.cluster], config.clusters), ...names('kbs', [target.kbs], config.kbs)]),
-    ...names('artifactStores', artifact.stores, config.artifactStores),
-    ...names('keyStores', [key.store], config.keyStores),
-  ];
-  return missing[0] === undefined ? null : `${missing[0]} is not in keyturn.yaml`;
 }
 
 /** Writes every event to standard output as it is committed: one JSON object a line. Returns what ends it, after the last one. */
@@ -125,7 +113,7 @@ async function tellEvents({ pool, url }: OpenedDatabase, after: number | null): 
   const turn = (): void => {
     telling = telling.then(tell).catch(() => undefined);
   };
-  const listener = await listen(url, turn);
+  const listener = await listen(url, 'keyturn_event', turn);
   const timer = setInterval(turn, 500).unref();
   turn();
   return async () => {
@@ -142,12 +130,12 @@ function lineOf({ id, at, event, run, workload, body }: StoredEvent): Readonly<R
 }
 
 /** A hint only: where the session breaks, the timer still tells. */
-async function listen(url: string, onNotify: () => void): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url, application_name: 'keyturn-events', keepAlive: true });
+async function listen(url: string, channel: 'keyturn_event' | 'keyturn_clock', onNotify: () => void): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, application_name: channel === 'keyturn_event' ? 'keyturn-events' : 'keyturn-clock', keepAlive: true });
   client.on('error', () => undefined);
   client.on('notification', onNotify);
   await client.connect();
-  await client.query('listen keyturn_event');
+  await client.query(`listen ${channel}`);
   return client;
 }
 

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { loadConfig } from '#src/config.ts';
+import { subjectName } from '#state/holds.ts';
 import { checkInstallation } from '#state/migrate.ts';
-import { type BrokerStatus, type RevisionStatus, type RunStatus, readStatus, type Status } from '#state/status.ts';
+import { type BrokerStatus, type RevisionStatus, type RunStatus, readStatus, type Status, type WorkloadStatus } from '#state/status.ts';
 import { configOption, openDatabaseOf, print } from './database.ts';
 
 interface Options {
@@ -28,14 +29,16 @@ export function tell(read: Status): readonly string[] {
   const signed = receipts.signedAt === null ? 'none signed' : `${receipts.signed} signed at ${receipts.signedAt}`;
   return [
     `${lab}${installation?.name ?? 'no installation'} at ${at}; ${receipts.written} receipts, ${signed}`,
-    ...read.branches.flatMap(({ name, commit, rewrittenTo }) => [
+    ...read.branches.flatMap(({ name, commit, rewrittenTo, help }) => [
       `branch ${name} at ${commit.slice(0, 12)}${rewrittenTo === null ? '' : `; REWRITTEN to ${rewrittenTo.slice(0, 12)}: releases are held`}`,
+      ...(help === null ? [] : [`  ${help}`]),
     ]),
     ...read.polls.flatMap(({ branch, failingSince, reason, about, help }) =>
       failingSince === null
         ? []
         : [`branch ${branch} cannot be read since ${failingSince}: ${reason}: ${about}`, `  ${help ?? ''} Revocations are not seen meanwhile.`],
     ),
+    ...section('ON HOLD', read.holds.map(holdRow)),
     ...section(
       'WORKLOADS',
       read.workloads.flatMap((workload) => [
@@ -44,10 +47,18 @@ export function tell(read: Status): readonly string[] {
           workload.target === null ? 'no target' : `target ${workload.target}`,
           workload.held === null ? '' : `held: ${workload.held.reason}: ${workload.held.about}`,
         ],
-        ...workload.revisions.map((revision) => [`  s${revision.serial}-v${revision.epoch}`, ladderOf(revision), revision.rotation]),
+        ...keyRows(workload.key, at),
+        ...workload.revisions.map((revision) => [`  s${revision.serial}-v${revision.epoch}`, ladderOf(revision), revision.rotation, endOf(revision)]),
       ]),
     ),
     ...section('RUNS', read.runs.flatMap(runRows)),
+    ...section(
+      'WEBHOOK',
+      read.deliveries.flatMap(({ reason, about, help, times, firstAt, lastAt }) => [
+        [`${reason}: ${about}`, `${times} times since ${firstAt}, last at ${lastAt}`],
+        [help],
+      ]),
+    ),
     ...section(
       'NOT READ',
       read.branches.flatMap(({ unread }) =>
@@ -65,7 +76,34 @@ export function tell(read: Status): readonly string[] {
       ]),
     ),
     ...section('BROKERS', read.brokers.map(brokerRow)),
+    ...section('PLATFORM VALUES KEPT', read.predecessors.flatMap(predecessorRows)),
   ];
+}
+
+function holdRow({ subject, by, at, why }: Status['holds'][number]): readonly string[] {
+  return [subjectName(subject), `by ${by}`, `since ${at}`, why];
+}
+
+function predecessorRows(kept: Status['predecessors'][number]): readonly (readonly string[])[] {
+  const { platform, serial, name, value, reason, about, since, help } = kept;
+  return [
+    [`${platform}/${serial}`, `${name} ${String(value)}`, `${reason}: ${about}, since ${since}`],
+    ['', '', help],
+  ];
+}
+
+/** When the key falls due: nothing to say where it never does. */
+function keyRows(key: WorkloadStatus['key'], at: string): readonly (readonly string[])[] {
+  if (key === null || key.rotationDueAt === null) return [];
+  return [['', `its key, of ${key.createdAt}, ${key.rotationDueAt > at ? 'falls due at' : 'is due since'} ${key.rotationDueAt}`]];
+}
+
+/** What becomes of a retired revision's key; empty where it only is disabled. */
+function endOf({ destruction }: RevisionStatus): string {
+  if (destruction === null) return '';
+  if (destruction.end === 'destroyed') return 'its key is destroyed';
+  if (destruction.end === 'called-back') return 'the destruction of its key was called back';
+  return destruction.at === null ? 'its key is to be destroyed' : `its key is destroyed at ${destruction.at}`;
 }
 
 function ladderOf({ state, withdrawn, revoked }: RevisionStatus): string {

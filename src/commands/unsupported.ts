@@ -7,7 +7,6 @@ import { Fault } from '#src/errors.ts';
  */
 export function refuseUnsupported(file: string, config: Config): void {
   const settings = [
-    ...Object.entries(config.clusters).flatMap(([name, { windows }]) => (windows.length > 0 ? [`clusters.${name}.windows`] : [])),
     ...Object.entries(config.keyStores).flatMap(([name, { kind }]) => (kind === 'aws-kms' ? [] : [`keyStores.${name}.kind: ${kind}`])),
     ...Object.entries(config.artifactStores).flatMap(([name, { kind }]) => (kind === 'file' ? [] : [`artifactStores.${name}.kind: ${kind}`])),
     ...(config.trust.unsignedRevocations === 'suspend' ? ['trust.unsignedRevocations: suspend'] : []),

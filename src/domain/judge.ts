@@ -6,6 +6,7 @@ import { type Digest, digestOf, isDigest } from '../digest.ts';
 import { type Instant, parseInstant } from '../instant.ts';
 import { parseDocument } from './documents/parse.ts';
 import type { BaselineDocument, PlatformDocument, ReleaseDocument } from './documents/release.ts';
+import type { WithdrawalDocument } from './documents/trust.ts';
 import type { Reason } from './reasons.ts';
 import type { Release } from './release.ts';
 import { type Count, countPeople, lookAt, type Quorum, type RepositoryFile, type VerifyBundle } from './signatures.ts';
@@ -35,7 +36,7 @@ export interface Standing {
 /** A document's first judgement, or its signatures' second one: what bounds acceptance (serial, expiry) bounds the first alone. */
 export type Admission = { readonly kind: 'first'; readonly now: Instant; readonly standing: Standing } | { readonly kind: 'again' };
 
-/** A checked platform, or baseline. */
+/** A checked platform, baseline or withdrawal. */
 export type Checked<T> = T & { readonly digest: Digest; readonly path: string; readonly approvedBy: readonly string[] };
 
 /**
@@ -142,6 +143,21 @@ export function verifyBaseline(evidence: Evidence, admission: Admission): Judged
     if (bar !== null) return bar;
   }
   return signedBy(evidence, trust.roles.administrators, parsed.document);
+}
+
+/**
+ * Judges a withdrawal: signed by enough approvers of its workload, since who may say what runs may say
+ * what does not. Whether there is anything to fall back to is not a question of signatures, and not asked here.
+ */
+export function verifyWithdrawal(evidence: Evidence, now: Instant): Judged<Checked<WithdrawalDocument>> {
+  const { file, trust } = evidence;
+  const parsed = parseDocument(file.path, file.bytes);
+  if (parsed.kind === 'bad') return { ...parsed, kind: 'refused' };
+  if (parsed.document.kind !== 'Withdrawal') return refused('WrongPlace', `${file.path}: kind: expected Withdrawal`);
+  const { workload } = parsed.document;
+  const approvers = approversOf(trust, workload);
+  if (approvers === null) return waiting('SignerNotEntitled', `${file.path}: nobody may approve releases of ${workload}`);
+  return trustBar(file.path, trust, now) ?? signedBy(evidence, approvers, parsed.document);
 }
 
 function signedBy<T extends object>(evidence: Evidence, quorum: Quorum, document: T): Judged<Checked<T>> {

@@ -59,13 +59,16 @@ export interface Answer {
   readonly detail: Readonly<Record<string, string>>;
 }
 
+/** What a key store is told. `destroy`: to schedule the destruction. */
+export type KeyVerb = 'create' | 'disable' | 'enable' | 'destroy';
+
 /** One write, journalled before it was sent. */
 export interface Sent {
   readonly id: number;
   /** The KBS or key store, by its name in the configuration. */
   readonly system: string;
   /** A WriteKind with `delete` beside it, or a key store's verb. */
-  readonly verb: 'policy' | 'referenceValue' | 'resource' | 'delete' | 'create' | 'disable' | 'enable';
+  readonly verb: WriteKind | 'delete' | KeyVerb;
   /** The path, or the key id; null where the verb has none. */
   readonly path: string | null;
   /** The generation that the KBS had when it was read; 0 for key stores. */

@@ -1,5 +1,5 @@
 import { digestOf, hexOf } from '../digest.ts';
-import type { Known } from './release.ts';
+import type { Placed } from './release.ts';
 
 /** A path in a KBS, `repository/type/tag`, each segment as Trustee reads it. */
 export type KeyPath = string;
@@ -10,6 +10,7 @@ export interface PathParts {
   readonly rotation: string;
   readonly pathNumber: number;
   readonly workload: string;
+  /** The first that it had: an amendment moves no path. */
   readonly serial: number;
   readonly epoch: number;
 }
@@ -21,9 +22,9 @@ export function keyPathFrom(repository: string, parts: PathParts): KeyPath {
 }
 
 /** The same, of a revision. */
-export function keyPath(repository: string, known: Pick<Known, 'rotation' | 'pathNumber' | 'release' | 'sealing'>): KeyPath {
-  const { rotation, pathNumber, release, sealing } = known;
-  return keyPathFrom(repository, { rotation, pathNumber, workload: release.workload, serial: release.serial, epoch: sealing.epoch });
+export function keyPath(repository: string, known: Placed): KeyPath {
+  const { rotation, pathNumber, release, serials, sealing } = known;
+  return keyPathFrom(repository, { rotation, pathNumber, workload: release.workload, serial: serials[0], epoch: sealing.epoch });
 }
 
 /** What one of our paths tells of itself; null where it is not written as one of ours. */

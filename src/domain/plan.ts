@@ -1,14 +1,18 @@
 import { type Standing, targetOf } from './target.ts';
 
+/** The weights of a revision that is to be: a sealing that is there already, or a new one, re-encrypted from `source` (null: from plaintext). */
+export type Basis = { readonly kind: 'keep'; readonly id: number } | { readonly kind: 'new'; readonly source: number | null };
+
 /** An accepted release that a revision may be made of. */
 export interface Accepted {
   readonly digest: string;
   readonly serial: number;
+  readonly basis: Basis;
 }
 
 /** A revision as the plan sees it. */
 export interface PlannedOf extends Standing {
-  /** Digest of its release. */
+  /** Digest of its release in force. */
   readonly digest: string;
   /** Its adopt run: the cause of the runs that retire what it replaces. */
   readonly rotation: string;
@@ -18,7 +22,7 @@ export interface PlannedOf extends Standing {
 
 /** What is missing. The transaction that stores it draws ids and epochs. */
 export type Planned =
-  | { readonly kind: 'revision'; readonly release: string; readonly sealing: 'new' | number }
+  | { readonly kind: 'revision'; readonly release: string; readonly basis: Basis }
   | { readonly kind: 'run'; readonly workflow: 'adopt-revision' | 'retire-revision'; readonly revision: number; readonly cause: string | null };
 
 /**
@@ -32,7 +36,7 @@ export type Planned =
 export function plan(accepted: readonly Accepted[], known: readonly PlannedOf[]): readonly Planned[] {
   const newest = accepted.reduce<Accepted | null>((best, release) => (best === null || release.serial > best.serial ? release : best), null);
   if (newest !== null && !known.some((revision) => revision.digest === newest.digest)) {
-    return [{ kind: 'revision', release: newest.digest, sealing: 'new' }];
+    return [{ kind: 'revision', release: newest.digest, basis: newest.basis }];
   }
   const target = targetOf(known);
   if (target === null) return [];

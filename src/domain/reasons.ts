@@ -11,6 +11,11 @@ export const reasons = {
   // outside systems
   Unreachable: { next: 'retry', help: 'The named system did not answer. Nothing is lost; it goes on when the system does.' },
   ServerError: { next: 'retry', help: 'The named system answered with an error of its own. Look at its logs.' },
+  TooSlow: { next: 'retry', help: 'The named system answered, but not to the end in the time that it was given. It is asked again.' },
+  RedirectRefused: {
+    next: 'stop',
+    help: 'The named system sent us to another host, or round in circles: not followed, since that host would be shown our credentials. Find out why, or configure its new address.',
+  },
   Throttled: { next: 'retry', help: 'The named system asks for fewer calls. It goes on by itself.' },
   Conflict: { next: 'retry', help: 'Somebody else changed the object at the same moment. It is read again and tried again.' },
   PermissionDenied: { next: 'stop', help: 'Grant what the README of that adapter lists.' },
@@ -35,6 +40,14 @@ export const reasons = {
     help: 'Remove the named field, or correct its spelling, and commit it as a new document: a file never changes once it was seen.',
   },
   WrongPlace: { next: 'stop', help: 'The file’s name and the ids inside must agree. Commit it under another name: a file never changes once it was seen.' },
+  NotPlainFile: {
+    next: 'stop',
+    help: 'Only plain files in plain folders are read: no links, no submodules, no executables. Commit the content itself, with mode 100644.',
+  },
+  ObjectMalformed: {
+    next: 'stop',
+    help: 'Git does not write such a commit or folder: somebody made it by hand. Find out who pushed it, and commit without it.',
+  },
   SignaturesMissing: { next: 'wait', help: 'Have more approvers sign these exact bytes: `keyturn sign FILE`, then commit the bundle beside it.' },
   SignatureInvalid: { next: 'stop', help: 'The bundle does not verify over the file’s exact bytes. Sign the file again as it is committed.' },
   SignerUnknown: { next: 'stop', help: 'The signing key belongs to nobody in the trust document. Sign with a key that it lists.' },
@@ -52,12 +65,27 @@ export const reasons = {
   HistoryRewritten: { next: 'stop', help: 'The branch no longer descends from the last accepted commit. Restore it; a signed trust document can accept it.' },
   SealingRetired: { next: 'stop', help: 'That ciphertext’s key has been retired. Release the weights from plaintext instead.' },
   NothingToFallBackTo: { next: 'stop', help: 'A withdrawal needs a release left to fall back to. Approve a newer release, or revoke.' },
+  AlreadyRetired: { next: 'stop', help: 'The release was retired: nothing of it runs, and it never returns. There is nothing to withdraw; check the digest.' },
+  ObjectTaken: { next: 'stop', help: 'Another workload’s release moves the same object. Leave the object to one of them.' },
   NotSupportedYet: { next: 'stop', help: 'The document asks for something that this version cannot do yet. The message names the field.' },
   Tampered: { next: 'stop', help: 'A stored row does not carry our signature. Restore the database, and find out who wrote to it.' },
+  DeliveryUnsigned: {
+    next: 'stop',
+    help: 'A webhook delivery without an HMAC-SHA-256 signature is not looked at. Set the same secret at the Git host; the branch is polled anyway.',
+  },
+  DeliveryForged: {
+    next: 'stop',
+    help: 'A webhook delivery was signed with another secret. Compare the one at the Git host with `repository.webhook.secret`, or find out who sends it; the branch is polled anyway.',
+  },
+  DeliveryReplayed: {
+    next: 'wait',
+    help: 'A webhook delivery came again, byte for byte. It changes nothing; where you did not redeliver it, find out who did.',
+  },
   UnsignedRevocation: { next: 'stop', help: 'A revocation without a valid signature changes nothing. Have a revoker sign it: `keyturn sign FILE`.' },
 
   // the run
   Superseded: { next: 'wait', help: 'Another release is the workload’s target. This one is retired when that one serves.' },
+  OnHold: { next: 'wait', help: 'Somebody stopped it with `keyturn hold`. The message says who and why; `keyturn resume` lets it go on.' },
   Held: { next: 'wait', help: 'Nothing good is left to run. Approve a release.' },
   Revoked: { next: 'stop', help: 'A committed revocation forbids it. Approve a successor, or a reinstatement.' },
   Fenced: { next: 'retry', help: 'Another replica has taken the run over. Nothing to do.' },
@@ -74,15 +102,40 @@ export const reasons = {
   KeyDisabled: { next: 'stop', help: 'The key is disabled at its store, though its revision is in service. Enable it, or approve a successor.' },
   KeyStillEnabled: { next: 'retry', help: 'The key store still decrypts with the old key. It is disabled again.' },
   KeyRefusalProving: { next: 'wait', help: 'The key is refused; it has to be refused for `disabledProofSeconds` without a break.' },
+  KeyInUse: { next: 'wait', help: 'Something still uses the retired key, or it was enabled again: it is not destroyed. The message names it.' },
+  CiphertextStillThere: { next: 'retry', help: 'The store still holds the ciphertext of the retired key. It is deleted again.' },
+  DestructionNotScheduled: { next: 'retry', help: 'The key store does not show the destruction as scheduled. It is asked again.' },
+  DestructionPending: {
+    next: 'wait',
+    help: 'The key is destroyed when the store’s waiting time is over. Until then its operator can call it back (AWS: CancelKeyDeletion); it then stays disabled.',
+  },
+  DestructionCalledBack: {
+    next: 'wait',
+    help: 'The key’s destruction was scheduled and is not pending any more: somebody called it back. Seen so for five minutes, the key is left to them, disabled.',
+  },
   TargetSharesCiphertext: { next: 'wait', help: 'The target has no ciphertext of its own: the old key stays until it does.' },
   CiphertextMissing: { next: 'retry', help: 'The encrypted weights are not whole in every store yet.' },
   WeightsChanged: { next: 'stop', help: 'The plaintext does not match the approved manifest. Restore it, or approve a release with its digest.' },
+  CiphertextTorn: {
+    next: 'stop',
+    help: 'No store has the named file of the older ciphertext whole. Restore it in one of them, or release the weights from plaintext.',
+  },
+  DiskFailing: {
+    next: 'retry',
+    help: 'The named file cannot be read or written: its disk or mount answers with I/O errors. See the kernel’s log on that host.',
+  },
   DiskFull: { next: 'retry', help: 'Make room in the named store; what was written is used again.' },
 
   // pods
   ImageNotBound: { next: 'stop', help: 'Init-data must carry an inline image policy that admits exactly the release’s images by digest.' },
   PreflightFailed: { next: 'stop', help: 'The message names the setting of the workload that the release cannot be rolled with. Correct it.' },
   FieldOwnedByOther: { next: 'stop', help: 'Another manager applies a field that the release sets. Remove it from that manager’s manifest.' },
+  WindowClosed: { next: 'wait', help: 'Pods of that cluster are moved only in its `windows` (keyturn.yaml). It goes on when the next one opens.' },
+  PlatformInUse: { next: 'wait', help: 'A guest was last attested on a value that the platform’s newest document no longer lists. It is let go when none is.' },
+  ClaimUnknown: {
+    next: 'stop',
+    help: 'No claim of a token tells who rests on that value. It is let go when no release in service names the platform: move them to one of another id.',
+  },
   TemplateOutdated: { next: 'retry', help: 'The workload’s template does not name the new key yet. It is patched.' },
   PodsMissing: { next: 'wait', help: 'Fewer pods run than `minimumAttested`. See the workload’s own events.' },
   PodsNotMoved: { next: 'wait', help: 'Pods still run the old template. See the workload’s roll-out.' },

@@ -42,6 +42,18 @@ export interface Sealing {
   readonly taken: boolean;
   /** Facts of create-key and encrypt-weights. */
   readonly facts: Facts;
+  /** When create-key of its rotation was seen: from then on the key ages. null: not yet. */
+  readonly createdAt: Instant | null;
+  /** The sealing whose ciphertext it is re-encrypted from; null: from plaintext. */
+  readonly source: SealingSource | null;
+}
+
+/** A sealing, as the one that is re-encrypted from it sees it. */
+export interface SealingSource {
+  readonly workload: string;
+  readonly epoch: number;
+  readonly rotation: string;
+  readonly facts: Facts;
 }
 
 /** What steps recorded for later steps. Each name is set by one step of one workflow; a fact is never a secret. */
@@ -50,10 +62,18 @@ export interface Facts {
   readonly keyId?: string;
   /** encrypt-weights: SHA-256 over the sorted `<sha256>  <path>` lines of the sealed files. Equal in every store. */
   readonly ciphertextDigest?: Digest;
+  /** encrypt-weights: what the ciphertext opens to. */
+  readonly plaintextManifest?: Digest;
+  /** encrypt-weights: the artifact stores that have it. */
+  readonly stores?: readonly string[];
   /** make-resource: SHA-256 of the stored row without its signature. */
   readonly resourceDigest?: Digest;
   /** patch-template: what was found of each target, by `<cluster>/<namespace>/<name>`. */
   readonly templates?: Readonly<Record<string, { readonly uid: string; readonly generation: number; readonly resourceVersion: string }>>;
+  /** schedule-destruction: when the key is gone for good; null: its store does not say, or it was called back before anybody looked. */
+  readonly destructionAt?: Instant | null;
+  /** confirm-destroyed: what became of the key. */
+  readonly destruction?: 'destroyed' | 'called-back';
   /** move-pods: the boots that were counted, by the same key. */
   readonly boots?: Readonly<Record<string, readonly string[]>>;
 }
@@ -66,6 +86,10 @@ export interface Known {
   readonly rotation: string;
   readonly release: Release;
   readonly sealing: Sealing;
+  /** Every serial that it has had, the present one last: an amendment changes settings, not the revision. The first is in its path. */
+  readonly serials: readonly [number, ...number[]];
+  /** The digest of the release that made it: in the context that its bytes are wrapped under. */
+  readonly madeBy: Digest;
   /** `n` of its path: 0, raised by a reinstatement. */
   readonly pathNumber: number;
   readonly state: RevisionState;
@@ -75,6 +99,9 @@ export interface Known {
   /** When each step's receipt that counts was written; `reopened` is there when it was reopened. */
   readonly at: Readonly<Record<string, Instant>>;
 }
+
+/** What tells where a revision's key stands, and who may have it: nothing of what its runs recorded. */
+export type Placed = Pick<Known, 'rotation' | 'pathNumber' | 'release' | 'serials'> & { readonly sealing: Pick<Sealing, 'epoch'> };
 
 /** `target` in the words of a log line and of facts: `<cluster>/<namespace>/<name>`. */
 export function targetName(target: { readonly cluster: string; readonly namespace: string; readonly name: string }): string {

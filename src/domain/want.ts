@@ -11,7 +11,7 @@ import type { Grant, Want } from './kbs.ts';
 import { type KeyPath, keyPath } from './paths.ts';
 import { renderPolicy } from './policy.ts';
 import type { Reason } from './reasons.ts';
-import type { Known } from './release.ts';
+import type { Placed, Release } from './release.ts';
 
 /** The name whose value tells whether a KBS was wiped or restored. Nobody else may use it. */
 export const GENERATION_NAME = 'keyturn.generation';
@@ -29,7 +29,12 @@ const CLAIMS: Readonly<Record<Tee, Readonly<Record<string, string>>>> = {
 
 /** Whether grants of this TEE are written on the claim of this reference value: then only what a release itself lists is good for its guests. */
 export function isGrantClaim(tee: Tee, name: string): boolean {
-  return Object.hasOwn(CLAIMS[tee], name);
+  return grantClaim(tee, name) !== null;
+}
+
+/** The claim of `cpu0`'s annotated evidence that this reference value stands for, written with dots; null: no grant is written on it. */
+export function grantClaim(tee: Tee, name: string): string | null {
+  return Object.hasOwn(CLAIMS[tee], name) ? (CLAIMS[tee][name] ?? null) : null;
 }
 
 /** Why something cannot be wanted, for whoever accepts documents. */
@@ -46,9 +51,9 @@ export interface WantParts {
   readonly repository: string;
   readonly generation: number;
   /** Those in state live, published, serving or closing that are not revoked, of every workload. */
-  readonly revisions: readonly Known[];
+  readonly revisions: readonly Placed[];
   readonly baseline: BaselineDocument | null;
-  /** Accepted platforms; those count that a guest of these revisions names. */
+  /** Accepted platforms, without what was let go of them; those count that a guest of these revisions names. */
   readonly platforms: readonly PlatformDocument[];
   /** Every reference value name ever sent to this KBS. */
   readonly namesSent: readonly string[];
@@ -63,8 +68,8 @@ export function wantOf(parts: WantParts): Want {
   const grants = new Map<string, Grant>();
   for (const known of parts.revisions) {
     for (const target of targetsOn(known, parts.kbs)) {
-      const grant = grantOf(known, target, parts.repository);
-      grants.set(canonicalJson(grant as unknown as Json), grant);
+      const { text, grant } = writtenGrant(known, target, parts.repository);
+      grants.set(text, grant);
     }
   }
   return {
@@ -99,7 +104,7 @@ export function wantRefusal(parts: WantParts): Refusal | null {
  * Fault('NotSupportedYet') for a guest without a claim of the table, Fault('Malformed') for `kbsResources`
  * inside our own repository (they would hand out another workload's key) or under `keyturn/`.
  */
-export function grantOf(known: Pick<Known, 'rotation' | 'pathNumber' | 'release' | 'sealing'>, target: TargetDocument, repository: string): Grant {
+export function grantOf(known: Placed, target: TargetDocument, repository: string): Grant {
   const { workload, serial, guests, initData } = known.release;
   const guest = guests[target.guest];
   const toml = initData[target.guest];
@@ -116,6 +121,26 @@ export function grantOf(known: Pick<Known, 'rotation' | 'pathNumber' | 'release'
     devices: { gpu: guest.devices.gpu, switch: guest.devices.switch },
     claims,
   };
+}
+
+interface WrittenGrant {
+  readonly text: string;
+  readonly grant: Grant;
+}
+
+/** A fleet's grants are asked for at every change of one of them: each is written once, as long as its release is remembered. */
+const written = new WeakMap<Release, Map<string, WrittenGrant>>();
+
+function writtenGrant(known: Placed, target: TargetDocument, repository: string): WrittenGrant {
+  const ofRelease = written.get(known.release) ?? new Map<string, WrittenGrant>();
+  written.set(known.release, ofRelease);
+  const name = `${keyPath(repository, known)} ${target.guest}`;
+  const before = ofRelease.get(name);
+  if (before !== undefined) return before;
+  const grant = grantOf(known, target, repository);
+  const made = { text: canonicalJson(grant as unknown as Json), grant };
+  ofRelease.set(name, made);
+  return made;
 }
 
 function claimsOf(tee: Tee, values: Readonly<Record<string, readonly Json[]>>): Readonly<Record<string, readonly Json[]>> {
@@ -150,18 +175,16 @@ interface Source {
 
 /** The union over all: a list is merged, a scalar (for names that the verifier compares with `==`) stands alone. What is no longer wanted is `[]`. */
 function referenceValuesOf(parts: WantParts): Readonly<Record<string, Json>> {
-  const merged = new Map<string, { readonly from: string; readonly value: Json }>();
+  const merged = new Map<string, Merged>();
   for (const { from, values } of sourcesOf(parts)) {
     for (const [name, value] of Object.entries(values)) {
-      const before = merged.get(name);
-      merged.set(
-        name,
-        before === undefined ? { from, value: Array.isArray(value) ? union(value) : value } : { from, value: joined(name, before, from, value) },
-      );
+      const before = merged.get(name) ?? { from, isList: Array.isArray(value), values: new Map() };
+      merged.set(name, before);
+      join(name, before, from, value);
     }
   }
   const wanted: Record<string, Json> = {};
-  for (const name of sortedSet([...merged.keys(), ...parts.namesSent, GENERATION_NAME])) wanted[name] = merged.get(name)?.value ?? [];
+  for (const name of sortedSet([...merged.keys(), ...parts.namesSent, GENERATION_NAME])) wanted[name] = wantedValue(merged.get(name));
   wanted[GENERATION_NAME] = { installation: parts.installation, generation: parts.generation };
   return wanted;
 }
@@ -181,10 +204,23 @@ function sourcesOf({ kbs, revisions, platforms, baseline }: WantParts): readonly
   ];
 }
 
-function joined(name: string, before: { readonly from: string; readonly value: Json }, from: string, value: Json): Json {
-  if (Array.isArray(before.value) && Array.isArray(value)) return union([...before.value, ...value]);
-  if (canonicalJson(before.value) === canonicalJson(value)) return value;
-  throw new Fault('Malformed', `reference value ${name}: ${from} and ${before.from} do not fit together; a scalar stands alone`);
+/** The values of one name, each once, by their canonical JSON. */
+interface Merged {
+  readonly from: string;
+  readonly isList: boolean;
+  readonly values: Map<string, Json>;
+}
+
+function join(name: string, merged: Merged, from: string, value: Json): void {
+  for (const one of Array.isArray(value) ? value : [value]) merged.values.set(canonicalJson(one), one);
+  if (merged.isList === Array.isArray(value) && (merged.isList || merged.values.size === 1)) return;
+  throw new Fault('Malformed', `reference value ${name}: ${from} and ${merged.from} do not fit together; a scalar stands alone`);
+}
+
+function wantedValue(merged: Merged | undefined): Json {
+  if (merged === undefined) return [];
+  const values = inOrder(merged.values);
+  return merged.isList ? values : (values[0] ?? []);
 }
 
 /** Every value once, in the order of their canonical JSON. */
@@ -192,7 +228,7 @@ function union(values: readonly Json[]): readonly Json[] {
   return inOrder(new Map(values.map((value) => [canonicalJson(value), value])));
 }
 
-function targetsOn(known: Pick<Known, 'release'>, kbs: string): readonly ReleaseDocument['targets'][number][] {
+function targetsOn(known: Pick<Placed, 'release'>, kbs: string): readonly ReleaseDocument['targets'][number][] {
   return known.release.targets.filter((target) => target.kbs === kbs);
 }
 

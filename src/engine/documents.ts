@@ -1,9 +1,12 @@
+import { setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
+import type { Digest } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import { documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
 import type { Git, Snapshot } from '#src/domain/repository.ts';
+import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault } from '#src/errors.ts';
 import type { Documents } from '#src/world.ts';
 import { rejudgeRelease, trustInForce, type Verifying } from '#state/document-loaders.ts';
@@ -11,11 +14,18 @@ import { acceptedDocument } from '#state/documents.ts';
 
 /** What Git approved, asked anew (`src/world.ts`). */
 export function openDocuments(parts: Verifying & { readonly pool: pg.Pool; readonly git: Git }): Documents {
+  const verified: Verified = new WeakMap();
   return {
     signedStill: (release) => signedStill(parts, release),
-    revocations: async () => signedRevocations(parts, await parts.git.tip()),
+    revocations: async () => signedRevocations(parts, verified, await parts.git.tip()),
   };
 }
+
+/** What a tip was found to hold, under a trust document. Every look asks, and somebody may have laid a thousand files there that no one signed. */
+type Verified = WeakMap<Snapshot, { readonly trust: Digest; readonly revocations: readonly Revocation[] }>;
+
+/** Files that are verified between two turns of everything else. */
+const TURN_FILES = 20;
 
 /** From the stored bytes, not from the release that is asked about: whoever made that one has verified it once. */
 async function signedStill(parts: Verifying & { readonly pool: pg.Pool }, release: Release): ReturnType<Documents['signedStill']> {
@@ -26,13 +36,22 @@ async function signedStill(parts: Verifying & { readonly pool: pg.Pool }, releas
 }
 
 /** Those at the tip that verify, whether they were taken in or not. One that is not signed, or not well-formed, says nothing. */
-async function signedRevocations(parts: Verifying & { readonly pool: pg.Pool }, snapshot: Snapshot): Promise<readonly Revocation[]> {
-  const trust = await trustInForce(parts.pool, parts.initialDigest);
-  if (trust.kind === 'bad') throw new Fault(trust.reason, trust.about);
+async function signedRevocations(parts: Verifying & { readonly pool: pg.Pool }, verified: Verified, snapshot: Snapshot): Promise<readonly Revocation[]> {
+  const judged = await trustInForce(parts.pool, parts.initialDigest);
+  if (judged.kind === 'bad') throw new Fault(judged.reason, judged.about);
+  const { trust } = judged;
+  const before = verified.get(snapshot);
+  if (before?.trust === trust.digest) return before.revocations;
   const bundles = Map.groupBy(snapshot.files, ({ path }) => documentOfBundle(path));
-  return snapshot.files.flatMap((file) => {
-    if (placeOf(file.path)?.kind !== 'Revocation' || parseDocument(file.path, file.bytes).kind === 'bad') return [];
-    const judged = verifyRevocation({ file, bundles: bundles.get(file.path) ?? [], trust: trust.trust, verifyBundle: parts.verifyBundle });
-    return judged.kind === 'accepted' ? [judged.value] : [];
-  });
+  const beside = (path: string): readonly RepositoryFile[] => bundles.get(path) ?? [];
+  const signed = snapshot.files.filter(({ path }) => placeOf(path)?.kind === 'Revocation' && beside(path).length > 0);
+  const revocations: Revocation[] = [];
+  for (const [index, file] of signed.entries()) {
+    if (index % TURN_FILES === TURN_FILES - 1) await setImmediate();
+    if (parseDocument(file.path, file.bytes).kind === 'bad') continue;
+    const one = verifyRevocation({ file, bundles: beside(file.path), trust, verifyBundle: parts.verifyBundle });
+    if (one.kind === 'accepted') revocations.push(one.value);
+  }
+  verified.set(snapshot, { trust: trust.digest, revocations });
+  return revocations;
 }

@@ -8,17 +8,21 @@
 import type pg from 'pg';
 import { digestOf, isDigest } from '#src/digest.ts';
 import { namedBy } from '#src/domain/documents/parse.ts';
+import { documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
 import type { Reason } from '#src/domain/reasons.ts';
+import type { Release } from '#src/domain/release.ts';
 import type { Git, Snapshot, Unread } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import { isFault } from '#src/errors.ts';
 import type { Log } from '#src/log.ts';
+import type { Resting } from '#state/basis.ts';
 import { type Db, transaction } from '#state/database.ts';
 import { trustInForce, type Verifying } from '#state/document-loaders.ts';
-import { type Branch, branchOf, moveBranch, type StoredDocument, storedBytes, storeNamedFile, storeSnapshot, waitingDocuments } from '#state/documents.ts';
+import { type Branch, branchOf, moveBranch, settledReleases, storedBytes, type WaitingDocument, waitingDocuments } from '#state/documents.ts';
 import { noteFailedPoll, notePoll } from '#state/polls.ts';
 import type { Enlist } from '#state/runs.ts';
+import { storeNamedFile, storeSnapshot } from '#state/snapshots.ts';
 import type { Arriving } from '#state/want.ts';
 import { type Outcome, settle } from './verdict.ts';
 
@@ -29,6 +33,8 @@ export interface Intake extends Verifying {
   readonly enlist: Enlist;
   /** Whether a document that is about to be accepted fits what is configured and what every KBS holds; null: it does. */
   readonly misfit: (tx: Db, arriving: Arriving) => Promise<Refusal | null>;
+  /** Which sealing a release rests on, under that sealing's lock. */
+  readonly basis: (tx: Db, release: Release) => Promise<Resting>;
   readonly log: Log;
 }
 
@@ -98,8 +104,13 @@ async function store(intake: Intake, known: Branch | null, next: Branch, snapsho
 /** Files that documents name by digest and that were never stored: read only where the path holds exactly those bytes. */
 async function readNamed({ pool, git }: Intake, snapshot: Snapshot): Promise<readonly RepositoryFile[]> {
   const wanted = new Map<string, Set<string>>();
+  // What was decided needs no more files, and thousands of old releases no second reading.
+  const settled = await settledReleases(pool);
   for (const file of snapshot.files) {
+    if (placeOf(file.path)?.kind !== 'Release' || settled.has(`${file.path} ${digestOf(file.bytes)}`)) continue;
     for (const { file: path, digest } of namedBy(file)) {
+      // A document is taken in as one, or not at all.
+      if (placeOf(path) !== null || documentOfBundle(path) !== null) continue;
       if (!isDigest(digest) || (await storedBytes(pool, path, digest)) !== null) continue;
       wanted.set(path, (wanted.get(path) ?? new Set()).add(digest));
     }
@@ -108,14 +119,22 @@ async function readNamed({ pool, git }: Intake, snapshot: Snapshot): Promise<rea
   return files.filter(({ path, bytes }) => wanted.get(path)?.has(digestOf(bytes)) === true);
 }
 
-type Waiting = Pick<StoredDocument, 'path' | 'digest' | 'kind'>;
-
 /** The order in which kinds are judged; what is not named comes last. */
-const ORDER = ['Trust', 'Revocation', 'Platform', 'Baseline', 'Release', 'Withdrawal', 'Reinstatement', 'Unknown'];
+export const ORDER: readonly string[] = ['Trust', 'Revocation', 'Platform', 'Baseline', 'Release', 'Withdrawal', 'Reinstatement', 'Unknown'];
 
-function inOrder(a: Waiting, b: Waiting): number {
+function inOrder(a: WaitingDocument, b: WaitingDocument): number {
   const byKind = ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind);
   return byKind !== 0 ? byKind : a.path.localeCompare(b.path, 'en', { numeric: true }) || (a.digest < b.digest ? -1 : 1);
+}
+
+/** Documents that nobody signed, judged in one pass: each costs a transaction, and a signed revocation may come in the meantime. */
+const UNSIGNED_MAX = 200;
+
+/** What may be accepted, and of the rest as much as a pass has time for: first what was never judged. */
+function dueOf(waiting: readonly WaitingDocument[], initialDigest: string): readonly WaitingDocument[] {
+  const mayPass = ({ hasBundle, digest }: WaitingDocument): boolean => hasBundle || digest === initialDigest;
+  const rest = waiting.filter((one) => !mayPass(one)).sort((a, b) => Number(a.isJudged) - Number(b.isJudged));
+  return [...waiting.filter(mayPass), ...rest.slice(0, UNSIGNED_MAX)].sort(inOrder);
 }
 
 async function judgeAll(intake: Intake, rewrittenTo: string | null): Promise<Pick<Report, 'outcomes' | 'failures'>> {
@@ -123,7 +142,7 @@ async function judgeAll(intake: Intake, rewrittenTo: string | null): Promise<Pic
   const outcomes: Outcome[] = [];
   const failures: { path: string; reason: Reason; about: string }[] = [];
   const bugs: unknown[] = [];
-  for (const row of [...(await waitingDocuments(intake.pool))].sort(inOrder)) {
+  for (const row of dueOf(await waitingDocuments(intake.pool), intake.initialDigest)) {
     try {
       const outcome = await settle(intake, row, trust, rewrittenTo);
       if (outcome !== null) outcomes.push(outcome);

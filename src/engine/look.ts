@@ -7,8 +7,9 @@ import type { Loaders } from '#state/want.ts';
 import type { Look, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
 import type { Run } from '../domain/run.ts';
+import type { Ledger } from '../ledger.ts';
 import type { Log } from '../log.ts';
-import type { Ledger, World } from '../world.ts';
+import type { World } from '../world.ts';
 
 /** What a look needs. A command opens the parts and puts them in this record. */
 export interface Engine {

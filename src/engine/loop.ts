@@ -4,11 +4,15 @@ import { overdueRuns, runsWaitingFor } from '#state/runs.ts';
 import type { Reason } from '../domain/reasons.ts';
 import { isFault } from '../errors.ts';
 import type { Metrics } from '../metrics.ts';
+import { fireDue, openCron } from './cron.ts';
 import { checkDrifts } from './drift.ts';
+import { inTime } from './hand.ts';
 import { keepAll } from './keeper.ts';
+import { letGoPredecessors } from './let-go.ts';
 import type { Engine } from './look.ts';
 import { type Hints, openHints, repeat } from './repeat.ts';
 import { type Looked, lookAt } from './run.ts';
+import { schedules } from './schedule.ts';
 import { sightAll } from './sight.ts';
 import { sweep } from './sweep.ts';
 import type { Wake } from './wake.ts';
@@ -36,12 +40,17 @@ export interface Loop {
   readonly hint: () => void;
   /** Something changed in a cluster: see which pods live now, and wake who waits for pods. */
   readonly podsMoved: () => void;
-  /** Ends every timer and waits for the looks that are under way. */
+  /** The database's clock was moved, as only a lab's is: see what is due by now, and wake every run whose time has come. */
+  readonly clockMoved: () => void;
+  /** Ends every timer and hands over the looks that are under way. Resolves within three seconds, whatever hangs. */
   readonly stop: () => Promise<void>;
 }
 
 /** A head over the log at least this often (DESIGN §8, *Receipts*). */
 const HEAD_SECONDS = 60;
+
+/** A pass over Git, or whatever else repeats, may wait for a far side: what it did not do, another replica does at its next turn. */
+const TASKS_SECONDS = 1;
 
 /** Looks at runs when they are woken, at Git when it is due or hinted at, and at everything now and then. */
 export async function startLoop(parts: LoopParts): Promise<Loop> {
@@ -58,26 +67,37 @@ export async function startLoop(parts: LoopParts): Promise<Loop> {
     if (looked.kind === 'ended') heads.give();
   };
   await wake.work('run', (id, signal) => asked(engine, () => look(id, signal), onBug), { concurrency: parts.concurrency });
+  // The windows may be others than those that it rests by.
+  await guarded(engine, 'windows', async () => wakeAll(engine, wake, await runsWaitingFor(engine.pool, ['WindowClosed'])), onBug);
   const every = (seconds: number, name: string, task: () => Promise<unknown>, hinted?: Hints): Promise<void> =>
     repeat(seconds, () => guarded(engine, name, task, onBug), ending.signal, hinted);
   const { pollSeconds, resyncSeconds } = parts;
   const kept = openHints();
+  const ticks = openHints();
+  const moved = openHints();
+  const endCron = openCron(schedules, engine.log, ticks.give);
   // What was revoked is refused by the policy now, not at the next resync; whatever else went wrong in the pass.
   const takeIn = (): Promise<void> => parts.takeIn().finally(kept.give);
   const timers = [
     every(pollSeconds, 'git', takeIn, hints),
-    every(resyncSeconds, 'resync', () => resync(engine, wake)),
+    every(resyncSeconds, 'resync', () => resync(engine, wake), moved),
+    every(resyncSeconds, 'schedules', () => fireDue(engine, schedules, parts.metrics), ticks),
     every(resyncSeconds, 'pods', () => lookAtPods(engine, wake), pods),
     every(resyncSeconds, 'keeper', () => keepAll(engine), kept),
     every(resyncSeconds, 'sweeper', () => sweep(engine)),
+    every(resyncSeconds, 'platforms', () => letGoPredecessors(engine)),
     every(HEAD_SECONDS, 'head', () => makeHead(engine.pool, signer, installation), heads),
   ];
   return {
     hint: hints.give,
     podsMoved: pods.give,
+    clockMoved: () => {
+      moved.give();
+      ticks.give();
+    },
     stop: async () => {
       ending.abort();
-      await Promise.all([wake.stop(), ...timers]);
+      await Promise.all([endCron(), wake.stop(), inTime(Promise.all(timers), TASKS_SECONDS, onBug)]);
     },
   };
 }

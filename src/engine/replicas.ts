@@ -1,9 +1,9 @@
 import { randomInt } from 'node:crypto';
 import pg from 'pg';
 import { transaction } from '#state/database.ts';
-import { ownersOfOpenRuns, releaseOwner } from '#state/runs.ts';
+import { type Freed, releaseOwner, releaseRuns, runsInHand } from '#state/runs.ts';
 import type { Log } from '../log.ts';
-import type { Wake } from './wake.ts';
+import type { Stray, Wake } from './wake.ts';
 
 /** `keyturn` as a class of advisory locks; the second number is the replica's. */
 const LOCK_CLASS = 1_802_728_564;
@@ -11,6 +11,10 @@ const LOCK_CLASS = 1_802_728_564;
 const REPLICA_MAX = 2 ** 31 - 1;
 /** How often the others are tried. A dead one is seen after half of it on average (measured 0.35 s p50). */
 const TRY_SECONDS = 0.5;
+/** A database that is well answers these within milliseconds. */
+const ANSWER_SECONDS = 5;
+/** Between a run's handing out and its claim lie milliseconds, and as many between its rest and the end of its look. What is in nobody's hand for longer is nobody's. */
+const GAP_SECONDS = 1;
 
 /** This process among those that serve one database. */
 export interface Replica {
@@ -34,83 +38,130 @@ export interface ReplicaOptions {
  * Makes a dead replica seen at once (DESIGN §5): each holds a session advisory lock for its life, which
  * the server takes away when the process dies, and every half second tries the locks of those that
  * have runs in hand. Whoever gets one frees the dead one's runs and wakes them. A frozen process keeps
- * its lock: pg-boss's heartbeat is the second net. A wrong guess is harmless: the claim fences.
+ * its lock: its looks are freed when they gave no sign of life for a heartbeat. The same turn frees
+ * what this replica itself had in hand when the database went away, and looks that nobody owns. A
+ * wrong guess is harmless: the claim fences.
  */
 export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   const number = randomInt(1, REPLICA_MAX);
   const owner = `${options.name}#${number}`;
-  const holding = await hold(options, number);
-  const timer = setInterval(() => void holding.alone(() => takeOver(options, owner, holding.session())), TRY_SECONDS * 1000).unref();
+  const session = await openSession(options, number);
+  const unowned = openUnowned();
+  let busy: Promise<void> | null = null;
+  const turn = async (): Promise<void> => {
+    try {
+      await session.stand();
+      await look(options, owner, session.isDead, unowned);
+    } catch (thrown) {
+      // The next turn looks again.
+      options.log.debug({ error: String(thrown) }, 'the other replicas could not be looked at');
+    }
+  };
+  const timer = setInterval(() => {
+    busy ??= turn().finally(() => {
+      busy = null;
+    });
+  }, TRY_SECONDS * 1000).unref();
   return {
     owner,
     close: async () => {
       clearInterval(timer);
-      await holding.close();
+      await busy;
+      await session.close();
     },
   };
 }
 
-interface Holding {
-  /** The session of now; null while it is being opened again. */
-  readonly session: () => pg.Client | null;
-  /** One turn at a time; what it throws is only logged: the next turn looks again. */
-  readonly alone: (turn: () => Promise<void>) => Promise<void>;
+interface Session {
+  /** Opens it again where it broke. Throws where it cannot. */
+  readonly stand: () => Promise<void>;
+  /** Whether the replica with this number is dead; `then` is done while nobody else can find the same. */
+  readonly isDead: (number: number, then: () => Promise<void>) => Promise<void>;
   readonly close: () => Promise<void>;
 }
 
-/** Keeps a session that holds the replica's lock; one that breaks is opened again at the next turn. */
-async function hold({ url, log }: ReplicaOptions, number: number): Promise<Holding> {
+/** Keeps a session that holds the replica's lock. */
+async function openSession({ url }: ReplicaOptions, number: number): Promise<Session> {
   let session: pg.Client | null = null;
-  let busy: Promise<void> | null = null;
-  const open = async (): Promise<void> => {
-    const client = new pg.Client({ connectionString: url, application_name: 'keyturn-replica', keepAlive: true });
-    client.on('error', () => {
-      session = null;
-    });
-    await client.connect();
-    await client.query('select pg_advisory_lock($1, $2)', [LOCK_CLASS, number]);
-    session = client;
+  const drop = (client: pg.Client): void => {
+    if (session === client) session = null;
+    void client.end().catch(() => undefined);
   };
-  await open();
-  const work = async (turn: () => Promise<void>): Promise<void> => {
+  /** A session that does not answer is as good as broken, and its lock with it. */
+  const ask = async <T extends pg.QueryResultRow>(client: pg.Client, text: string, values: readonly number[]): Promise<readonly T[]> => {
     try {
-      if (session === null) await open();
-      await turn();
+      return (await client.query<T>(text, [...values])).rows;
     } catch (thrown) {
-      log.debug({ error: String(thrown) }, 'the other replicas could not be looked at');
+      drop(client);
+      throw thrown;
     }
   };
+  const stand = async (): Promise<void> => {
+    if (session !== null) return;
+    const limits = { connectionTimeoutMillis: ANSWER_SECONDS * 1000, query_timeout: ANSWER_SECONDS * 1000 };
+    const client = new pg.Client({ connectionString: url, application_name: 'keyturn-replica', keepAlive: true, ...limits });
+    client.on('error', () => drop(client));
+    await client.connect();
+    await ask(client, 'select pg_advisory_lock($1, $2)', [LOCK_CLASS, number]);
+    session = client;
+  };
+  await stand();
   return {
-    session: () => session,
-    alone: async (turn) => {
-      if (busy !== null) return;
-      busy = work(turn);
-      await busy;
-      busy = null;
+    stand,
+    isDead: async (other, then) => {
+      const client = session;
+      if (client === null) return;
+      const [row] = await ask<{ dead: boolean }>(client, 'select pg_try_advisory_lock($1, $2) as dead', [LOCK_CLASS, other]);
+      if (row?.dead !== true) return;
+      try {
+        await then();
+      } finally {
+        await ask(client, 'select pg_advisory_unlock($1, $2)', [LOCK_CLASS, other]);
+      }
     },
     close: async () => {
-      await busy;
       await session?.end().catch(() => undefined);
     },
   };
 }
 
-async function takeOver({ pool, wake, log }: ReplicaOptions, own: string, session: pg.Client | null): Promise<void> {
-  if (session === null) return;
-  for (const owner of await ownersOfOpenRuns(pool)) {
+/** Those of the looks that have been in nobody's hand for longer than a gap, by this process's own clock, or are silent. */
+type Unowned = (strays: readonly Stray[]) => readonly Stray[];
+
+function openUnowned(): Unowned {
+  let since = new Map<string, number>();
+  return (strays) => {
+    const now = performance.now();
+    since = new Map(strays.map(({ attempt }) => [attempt, since.get(attempt) ?? now]));
+    return strays.filter(({ attempt, isSilent }) => isSilent || now - (since.get(attempt) ?? now) > GAP_SECONDS * 1000);
+  };
+}
+
+async function look({ pool, wake, log }: ReplicaOptions, own: string, isDead: Session['isDead'], unowned: Unowned): Promise<void> {
+  const before = wake.inHand();
+  const held = await runsInHand(pool);
+  const mine = held.filter(({ id, owner }) => owner === own && !before.has(id) && !wake.inHand().has(id));
+  const free = async (release: (tx: pg.PoolClient) => Promise<readonly Freed[]>, details: object, message: string): Promise<void> => {
+    const runs = await transaction(pool, async (tx) => {
+      const freed = await release(tx);
+      await wake.free(tx, freed);
+      return freed.map(({ id }) => id);
+    });
+    if (runs.length > 0) log.warn({ ...details, runs }, message);
+  };
+  for (const owner of new Set(held.map((run) => run.owner))) {
     const number = Number(/#(\d{1,10})$/.exec(owner)?.[1]);
     if (owner === own || !(number > 0 && number <= REPLICA_MAX)) continue;
-    const { rows } = await session.query<{ dead: boolean }>('select pg_try_advisory_lock($1, $2) as dead', [LOCK_CLASS, number]);
-    if (rows[0]?.dead !== true) continue;
-    try {
-      const runs = await transaction(pool, async (tx) => {
-        const freed = await releaseOwner(tx, owner);
-        await wake.free(tx, freed);
-        return freed;
-      });
-      log.warn({ owner, runs }, 'a replica died: its runs are taken over');
-    } finally {
-      await session.query('select pg_advisory_unlock($1, $2)', [LOCK_CLASS, number]);
-    }
+    await isDead(number, () => free((tx) => releaseOwner(tx, owner), { owner }, 'a replica died: its runs are taken over'));
   }
+  if (mine.length > 0) await free((tx) => releaseRuns(tx, mine), {}, 'looks that ended without a word are asked for again');
+  const strays = unowned(await wake.strays());
+  if (strays.length > 0) await free((tx) => releaseStrays(tx, strays), {}, 'looks that nobody was at are asked for again');
+}
+
+/** Where no open run is behind a stray, only the look is ended. */
+async function releaseStrays(tx: pg.PoolClient, strays: readonly Stray[]): Promise<readonly Freed[]> {
+  const freed = await releaseRuns(tx, strays);
+  const ended = strays.filter(({ claim }) => claim === null).map(({ id }) => ({ id, at: null }));
+  return [...freed, ...ended];
 }

@@ -5,9 +5,10 @@
  * name, without a receipt that counts, so a step may be inserted or removed between two versions while
  * runs are open.
  */
-import { type Checkpoint, commitStep } from '#state/checkpoint.ts';
+import { type Checkpoint, commitStep, endSettledRun } from '#state/checkpoint.ts';
 import { clockOf, transaction } from '#state/database.ts';
 import { appendEvent } from '#state/events.ts';
+import { aboutHold, holdOn } from '#state/holds.ts';
 import { countingSteps } from '#state/receipts-of-run.ts';
 import { type Claimed, claimRun, refreshRun, restRun, stillMine } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
@@ -34,6 +35,8 @@ export type Looked =
 
 /** A look does at most this many steps, so that one long workflow cannot keep a worker for itself. */
 const STEPS_PER_LOOK = 40;
+/** Until a run of a workflow that this version does not know is offered to the others again. A rollout lasts minutes. */
+const OTHER_VERSION_SECONDS = 2;
 
 /** Looks at a run until it rests, ends, or belongs to somebody else. Throws only what is a bug. */
 export async function lookAt(engine: Engine, id: string, signal?: AbortSignal): Promise<Looked> {
@@ -59,22 +62,30 @@ async function isOpen(engine: Engine, id: string): Promise<boolean> {
 async function lookOnce(engine: Engine, claimed: Claimed): Promise<Looked | 'again'> {
   const { run } = claimed;
   const workflow = engine.workflows.find(({ name }) => name === run.workflow);
-  if (workflow === undefined) return rest(engine, claimed, 'start', { waitingFor: 'NotSupportedYet', about: run.workflow, lookAt: null });
+  if (workflow === undefined) return leave(engine, claimed);
   const done = await countingSteps(engine.pool, run.id);
   const step = workflow.steps.find(({ name }) => !done.has(name));
   const name = step?.name ?? 'end';
   try {
+    const stopped = await holdOn(engine.pool, run.id);
+    if (stopped !== null) return await rest(engine, claimed, name, { waitingFor: 'OnHold', about: aboutHold(stopped), lookAt: null });
     const look = await makeLook(engine, run);
     const held = (await engine.held()).get(run.workload);
     if (held !== undefined) return await rest(engine, claimed, name, { waitingFor: held.reason, about: held.about, lookAt: null });
     if ((await reopenDrifted(engine, workflow, look, done)) !== null) return { kind: 'fenced' };
-    if (step === undefined) return { kind: 'ended' };
+    if (step === undefined) return { kind: (await endSettledRun(engine.pool, run, look.subject, engine.enlist)) ? 'ended' : 'fenced' };
     return await take(engine, claimed, workflow, step, look);
   } catch (thrown) {
     if (!isFault(thrown)) throw thrown;
     engine.log.warn({ run: run.id, step: name, reason: thrown.reason, fault: thrown.message }, 'an outside system failed');
     return rest(engine, claimed, name, { waitingFor: thrown.reason, about: thrown.message, lookAt: null });
   }
+}
+
+/** A workflow of another version's, whose replicas stand beside: soon, so that one of them gets it, however often it came to us. */
+async function leave(engine: Engine, claimed: Claimed): Promise<Looked> {
+  const lookAt = later(await clockOf(engine.pool)(), OTHER_VERSION_SECONDS);
+  return rest(engine, claimed, 'start', { waitingFor: 'NotSupportedYet', about: claimed.run.workflow, lookAt });
 }
 
 /** Gates, observe, act, observe; or gates, decide. */
@@ -94,7 +105,8 @@ async function settle(engine: Engine, step: Extract<Step, { kind: 'effect' }>, l
   if (before.kind === 'seen') return before;
   if (look.run.waitingFor === null) await announce(engine, step, look);
   if (!(await stillMine(engine.pool, look.run))) return 'fenced';
-  await step.act(look);
+  // What rests on the hour, such as a cluster's windows, is asked of the clock as it stands now.
+  await step.act({ ...look, now: await clockOf(engine.pool)() });
   return step.observe({ ...look, now: await clockOf(engine.pool)() });
 }
 

@@ -1,5 +1,6 @@
 import { knownRevisions } from '#state/revisions.ts';
 import { sightPods } from '#workflows/pods.ts';
+import { listening } from '#workflows/reach.ts';
 import type { TargetDocument } from '../domain/documents/release.ts';
 import { targetName } from '../domain/release.ts';
 import { isFault } from '../errors.ts';
@@ -14,12 +15,18 @@ export async function sightAll(engine: Engine): Promise<void> {
   const wanted = await knownRevisions(engine.pool, { wanted: true }, engine.loaders.release);
   const targets = new Map<string, TargetDocument>();
   for (const { release } of wanted) for (const target of release.targets) targets.set(targetName(target), target);
-  for (const [name, target] of targets) {
+  const clusters = Map.groupBy(targets.values(), ({ cluster }) => cluster);
+  await Promise.all([...clusters.values()].map((own) => sightEach(engine, own)));
+}
+
+async function sightEach(engine: Engine, targets: readonly TargetDocument[]): Promise<void> {
+  for (const target of targets) {
     try {
-      await sightPods(engine.world, engine.ledger, target);
+      const cluster = listening(engine, target.cluster, () => undefined);
+      await sightPods(cluster, engine.ledger, target);
     } catch (thrown) {
       if (!isFault(thrown)) throw thrown;
-      engine.log.warn({ target: name, reason: thrown.reason, fault: thrown.message }, 'pods could not be listed');
+      engine.log.warn({ target: targetName(target), reason: thrown.reason, fault: thrown.message }, 'pods could not be listed');
     }
   }
 }

@@ -1,4 +1,4 @@
-import { brokerRows } from '#state/brokers.ts';
+import { type BrokerRow, brokerRows } from '#state/brokers.ts';
 import { knownRevisions } from '#state/revisions.ts';
 import { keyPath } from '../domain/paths.ts';
 import type { Known } from '../domain/release.ts';
@@ -15,7 +15,11 @@ import type { Engine } from './look.ts';
 export async function sweep(engine: Engine): Promise<void> {
   const revisions = await knownRevisions(engine.pool, { all: true }, engine.loaders.release);
   for (const known of revisions) await guarded(engine, known, () => sweepTwins(engine, known));
-  for (const known of revisions.filter(({ revoked }) => revoked)) await guarded(engine, known, () => sweepPaths(engine, known));
+  // Each KBS by itself: one that does not answer keeps a revoked key in none of the others.
+  const brokers = await brokerRows(engine.pool);
+  for (const known of revisions.filter(({ revoked }) => revoked)) {
+    for (const broker of brokers) await guarded(engine, known, () => sweepPath(engine, known, broker));
+  }
 }
 
 /** One thing that cannot be swept now delays none of the others. */
@@ -50,16 +54,14 @@ async function sweepTwins(engine: Engine, known: Known): Promise<void> {
  * deletion was sent after every post had its answer or could no longer land (rule R5). Where the
  * workload is held nobody else deletes them.
  */
-async function sweepPaths(engine: Engine, known: Known): Promise<void> {
-  for (const { name, repository } of await brokerRows(engine.pool)) {
-    const path = keyPath(repository, known);
-    const posted = await engine.ledger.sends(name, 'resource', path);
-    const deleted = await engine.ledger.sends(name, 'delete', path);
-    if (posted.length === 0) continue;
-    const broker = engine.world.broker(name);
-    const { resource } = broker.lateWriteSeconds;
-    const settled = posted.map((post) => post.answeredAt ?? later(post.at, resource)).reduce((last, at) => (at > last ? at : last));
-    const gone = deleted.some(({ at, answer }) => at >= settled && answer !== null && (answer.type === null || answer.type === 'PluginInternalError'));
-    if (!gone) await broker.deleteResource(engine.ledger.gone(null, name, path));
-  }
+async function sweepPath(engine: Engine, known: Known, { name, repository }: BrokerRow): Promise<void> {
+  const path = keyPath(repository, known);
+  const posted = await engine.ledger.sends(name, 'resource', path);
+  const deleted = await engine.ledger.sends(name, 'delete', path);
+  if (posted.length === 0) return;
+  const broker = engine.world.broker(name);
+  const { resource } = broker.lateWriteSeconds;
+  const settled = posted.map((post) => post.answeredAt ?? later(post.at, resource)).reduce((last, at) => (at > last ? at : last));
+  const gone = deleted.some(({ at, answer }) => at >= settled && answer !== null && (answer.type === null || answer.type === 'PluginInternalError'));
+  if (!gone) await broker.deleteResource(engine.ledger.gone(null, name, path));
 }

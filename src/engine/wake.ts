@@ -3,11 +3,17 @@ import type pg from 'pg';
 import { type ConstructorOptions, PgBoss } from 'pg-boss';
 import type { Instant } from '#src/instant.ts';
 import { type Db, transaction } from '#state/database.ts';
+import { type Freed, releaseRuns } from '#state/runs.ts';
+import { type Hand, inTime, openHand } from './hand.ts';
+import { openTimers, type Timers } from './timers.ts';
 
 /** Revocations and reinstatements never stand in line behind rotations. */
 export type Queue = 'run' | 'revocation';
 
-/** Called for a run whose time has come. `signal` aborts where the queue gave the look to somebody else. A throw is asked again after a second. */
+/**
+ * Called for a run whose time has come. `signal` aborts where the queue gave the look to somebody else, and where this replica ends. A
+ * throw is asked again after a second.
+ */
 export type Handler = (run: string, signal: AbortSignal) => Promise<void>;
 
 /**
@@ -25,12 +31,32 @@ export interface Wake {
   readonly enlist: (tx: Db, run: string, at: Instant | null) => Promise<void>;
   /** Many at once, in an order in which two callers never block each other. */
   readonly enlistMany: (tx: Db, runs: readonly string[], at: Instant | null) => Promise<void>;
-  /** Ends what a dead replica had in hand for these runs and wakes them, in the caller's transaction. */
-  readonly free: (tx: Db, runs: readonly string[]) => Promise<void>;
+  /** Ends the looks at these runs, whoever believes to be at them, and wakes them, in the caller's transaction. */
+  readonly free: (tx: Db, runs: readonly Freed[]) => Promise<void>;
+  /** The runs whose looks are under way in this process. */
+  readonly inHand: () => ReadonlySet<string>;
+  /** Looks that may be nobody's: no sign of life for a heartbeat, or handed out and in nobody's hand just now. At most 100. */
+  readonly strays: () => Promise<readonly Stray[]>;
   /** Starts to hand out one queue's runs, to so many looks at a time. */
   readonly work: (queue: Queue, handler: Handler, options: { readonly concurrency: number }) => Promise<void>;
-  /** Takes no more; resolves when the looks at work have ended, or after half a minute. */
+  /**
+   * Takes no more, and tells the looks at work to end at their next step: another replica goes on with
+   * them at once. What has not ended after half a second is fenced and goes on elsewhere all the same.
+   * Resolves within three seconds, also without a database.
+   */
   readonly stop: () => Promise<void>;
+}
+
+/** A look that may be nobody's. */
+export interface Stray {
+  /** The run's. */
+  readonly id: string;
+  /** null: no open run is behind it. */
+  readonly claim: number | null;
+  /** The same only for the same attempt at the same look. */
+  readonly attempt: string;
+  /** No sign of life for a heartbeat. */
+  readonly isSilent: boolean;
 }
 
 /** What a Wake stands on. */
@@ -59,11 +85,10 @@ const RETRY_LIMIT = 1_000_000;
 const RETRY_DELAY_SECONDS = 1;
 /** The floor under NOTIFY, which is not sent for a job whose time comes later. */
 const POLL_SECONDS = 2;
-/** Waits up to this long are also timed here, so that they end on time and not at the next poll. */
-const TIMED_SECONDS = 60;
-/** Due times closer than this share a timer. */
-const TIMER_MILLISECONDS = 50;
-const STOP_SECONDS = 30;
+/** A look ends at its next step once it is told to, and most take a tenth of this. What takes longer goes on elsewhere: the others do not wait for it. */
+const STOP_SECONDS = 0.5;
+/** Of the same: what the database then takes. It may be gone itself. */
+const CLOSE_SECONDS = 1;
 /** pg-boss's own sessions beside the listener: fetching, completing, supervising. */
 const SESSIONS = 4;
 
@@ -89,21 +114,40 @@ export async function openWake({ pool, url, onError }: WakeOptions): Promise<Wak
   await boss.start();
   for (const queue of QUEUES) await openQueue(boss, queue);
   const timers = openTimers(boss);
+  const hand = openHand();
   const enlist = async (tx: Db, run: string, at: Instant | null) => enlistRuns(boss, timers, tx, [run], at);
   const enlistMany = async (tx: Db, runs: readonly string[], at: Instant | null) => enlistRuns(boss, timers, tx, runs, at);
+  const free = async (tx: Db, runs: readonly Freed[]): Promise<void> => {
+    const ids = runs.map(({ id }) => id);
+    await endActive(boss, tx, ids);
+    for (const [at, due] of Map.groupBy(runs, (run) => run.at)) {
+      const woken = due.map(({ id }) => id);
+      await enlistMany(tx, woken, at);
+    }
+  };
+  const handBack = async (runs: readonly string[]): Promise<void> => {
+    await transaction(pool, async (tx) => {
+      const given = runs.map((id) => ({ id, claim: null }));
+      await free(tx, await releaseRuns(tx, given));
+    });
+  };
   return {
     enlist,
     enlistMany,
     wake: (run) => transaction(pool, (tx) => enlist(tx, run, null)),
     wakeAt: (run, at) => transaction(pool, (tx) => enlist(tx, run, at)),
-    free: async (tx, runs) => {
-      await endActive(boss, tx, runs);
-      await enlistMany(tx, runs, null);
-    },
-    work: (queue, handler, { concurrency }) => work(boss, timers, queue, handler, concurrency),
+    free,
+    inHand: hand.runs,
+    strays: () => straysOf(pool),
+    work: (queue, handler, { concurrency }) => work({ boss, timers, hand, handBack }, queue, handler, concurrency),
     stop: async () => {
       timers.stop();
-      await boss.stop({ graceful: true, timeout: STOP_SECONDS * 1000, close: true });
+      hand.end();
+      // Each hands its run back where it ends in time; whatever does not is fenced, and somebody else's.
+      await inTime(Promise.all(QUEUES.map((queue) => boss.offWork(queue))), STOP_SECONDS, onError);
+      const left = hand.empty();
+      if (left.length > 0) await inTime(handBack(left), CLOSE_SECONDS, onError);
+      await inTime(boss.stop({ graceful: false, close: true }), CLOSE_SECONDS, onError);
     },
   };
 }
@@ -132,8 +176,6 @@ interface DueRow {
   readonly milliseconds: number;
   /** The moment on the database's own clock, which pg-boss counts by: in the lab `instant()` is set apart from it. */
   readonly machine_at: string;
-  /** A job that waits for this run waits for no later moment. */
-  readonly in_time: boolean;
 }
 
 /**
@@ -145,17 +187,16 @@ async function enlistRuns(boss: PgBoss, timers: Timers, tx: Db, runs: readonly s
   const { rows } = await tx.query<DueRow>(
     `with locked as (select id, wake_at as was from runs where id = any($1) and ended_at is null order by id for no key update)
      update runs set wake_at = least(was, coalesce($2, instant())) from locked where runs.id = locked.id
-     returning runs.id, workflow, (extract(epoch from wake_at - instant()) * 1000)::double precision as milliseconds, was <= wake_at as in_time,
+     returning runs.id, workflow, (extract(epoch from wake_at - instant()) * 1000)::double precision as milliseconds,
        to_char((clock_timestamp() + (wake_at - instant())) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as machine_at`,
     [runs, at],
   );
   const due = [...rows].sort((a, b) => (a.id < b.id ? -1 : 1));
-  const inserted = due.length > 1 ? await insertJobs(boss, tx, due) : new Set<string>();
+  // Of one run alone it is always told: a wake must not rest on what another version wrote.
+  const late = due.length > 1 ? await lateOf(tx, due, await insertJobs(boss, tx, due)) : null;
   for (const row of due) {
     const queue = queueOf(row.workflow);
-    // Of one run alone it is always told: a wake must not rest on what another version wrote.
-    const waits = inserted.has(row.id) || (due.length > 1 && row.in_time);
-    if (!waits) await boss.upsert(queue, { run: row.id }, { singletonKey: row.id, startAfter: startAfter(row), db: database(tx) });
+    if (late === null || late.has(row.id)) await boss.upsert(queue, { run: row.id }, { singletonKey: row.id, startAfter: startAfter(row), db: database(tx) });
     timers.set(queue, row.milliseconds);
   }
 }
@@ -173,6 +214,17 @@ async function insertJobs(boss: PgBoss, tx: Db, due: readonly DueRow[]): Promise
   return inserted;
 }
 
+/** Those whose job waits for a later moment than their row says, as all do whose time came by a move of the lab's clock. */
+async function lateOf(tx: Db, due: readonly DueRow[], inserted: ReadonlySet<string>): Promise<ReadonlySet<string>> {
+  const asked = due.filter(({ id }) => !inserted.has(id));
+  const { rows } = await tx.query<{ id: string }>(
+    `select distinct job.singleton_key as id from pgboss.job join unnest($2::text[], $3::timestamptz[]) as due (run, at) on due.run = job.singleton_key
+     where job.name = any($1) and job.state = 'created' and job.start_after > greatest(due.at, now())`,
+    [QUEUES, asked.map(({ id }) => id), asked.map(({ machine_at }) => machine_at)],
+  );
+  return new Set(rows.map(({ id }) => id));
+}
+
 /** 0 is counted from the transaction's start, so that it is due already and notifies. */
 function startAfter({ milliseconds, machine_at }: DueRow): string | number {
   return milliseconds <= 0 ? 0 : machine_at;
@@ -184,6 +236,22 @@ function database(tx: Db): NonNullable<ConstructorOptions['db']> {
 
 function queueOf(workflow: string): Queue {
   return workflow === 'revoke' || workflow === 'reinstate' ? 'revocation' : 'run';
+}
+
+/**
+ * Handed out and unowned: its replica died between the handing out and the claim, or between the rest and the look's end, or it could
+ * not write that end down because the database was gone. No sign of life: it is frozen, or its host is lost.
+ */
+async function straysOf(pool: pg.Pool): Promise<readonly Stray[]> {
+  const { rows } = await pool.query<Stray>(
+    `select * from (
+       select job.singleton_key as id, r.claim::float8, r.owner, job.id || '/' || job.retry_count || '/' || coalesce(r.claim, 0) as attempt,
+         job.heartbeat_on < now() - make_interval(secs => $2) as "isSilent"
+       from pgboss.job left join runs r on r.id = job.singleton_key and r.ended_at is null where job.name = any($1) and job.state = 'active'
+     ) as looks where "isSilent" or owner is null order by id limit 100`,
+    [QUEUES, HEARTBEAT_SECONDS],
+  );
+  return rows;
 }
 
 /** By id and attempt: what another replica has taken meanwhile is left to it. */
@@ -200,55 +268,33 @@ async function endActive(boss: PgBoss, tx: Db, runs: readonly string[]): Promise
  * alone it would sleep until its next poll, and a queue of a thousand due runs would drain at one look
  * a worker in two seconds.
  */
-async function work(boss: PgBoss, timers: Timers, queue: Queue, handler: Handler, concurrency: number): Promise<void> {
+async function work(parts: Working, queue: Queue, handler: Handler, concurrency: number): Promise<void> {
+  const { boss, timers, hand, handBack } = parts;
   const options = {
     pollingIntervalSeconds: POLL_SECONDS,
     notifyPollingIntervalSeconds: POLL_SECONDS,
     heartbeatRefreshSeconds: HEARTBEAT_REFRESH_SECONDS,
   };
+  const look = async (run: string, signal: AbortSignal): Promise<void> => {
+    const isOurs = hand.ending.aborted || (await hand.hold(run, () => handler(run, AbortSignal.any([signal, hand.ending]))));
+    // The others were told of its next wake while this look stood in its way.
+    if (hand.ending.aborted && isOurs) await handBack([run]);
+  };
   for (let index = 0; index < concurrency; index += 1) {
     let worker = '';
     worker = await boss.work<{ run: string }>(queue, options, async (jobs) => {
       boss.notifyWorker(worker);
-      for (const { data, signal } of jobs) await handler(data.run, signal);
+      for (const { data, signal } of jobs) await look(data.run, signal);
     });
     timers.add(queue, worker);
   }
 }
 
-// ---------------------------------------------------------------- timers
-
-interface Timers {
-  readonly add: (queue: Queue, worker: string) => void;
-  readonly set: (queue: Queue, milliseconds: number) => void;
-  readonly stop: () => void;
-}
-
-/** Makes this replica ask for its work at the moment when a wake that it sent falls due. Only ever earlier: the poll does not rest on it. */
-function openTimers(boss: PgBoss): Timers {
-  const workers = new Map<Queue, string[]>();
-  const timers = new Map<string, NodeJS.Timeout>();
-  return {
-    add: (queue, worker) => {
-      workers.set(queue, [...(workers.get(queue) ?? []), worker]);
-    },
-    set: (queue, milliseconds) => {
-      if (milliseconds <= 0 || milliseconds > TIMED_SECONDS * 1000 || !workers.has(queue)) return;
-      const slot = Math.ceil((performance.now() + milliseconds) / TIMER_MILLISECONDS) + 1;
-      const name = `${queue} ${slot}`;
-      if (timers.has(name)) return;
-      const timer = setTimeout(
-        () => {
-          timers.delete(name);
-          for (const worker of workers.get(queue) ?? []) boss.notifyWorker(worker);
-        },
-        slot * TIMER_MILLISECONDS - performance.now(),
-      );
-      timers.set(name, timer.unref());
-    },
-    stop: () => {
-      for (const timer of timers.values()) clearTimeout(timer);
-      timers.clear();
-    },
-  };
+/** What a worker stands on. */
+interface Working {
+  readonly boss: PgBoss;
+  readonly timers: Timers;
+  readonly hand: Hand;
+  /** Lets go of a run, so that another replica looks at it when it is due. */
+  readonly handBack: (runs: readonly string[]) => Promise<void>;
 }

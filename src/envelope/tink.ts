@@ -1,7 +1,8 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, fdatasyncSync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import type { Digest } from '#src/digest.ts';
-import { envelopeError } from './envelope-error.ts';
+import { envelopeError, isEnvelopeError } from './envelope-error.ts';
+import { about, type File, openExisting, read, write } from './file.ts';
 import {
   AES256_GCM_HKDF_1MB,
   type Cut,
@@ -29,15 +30,21 @@ import {
  */
 export interface Pass {
   readonly from: string;
-  /** A file that is not there yet; null: nothing is written. */
+  /** A file that is not there yet (but see `resume`); null: nothing is written. */
   readonly to: string | null;
   /** The 32 bytes of a key, or null where `from` is plaintext. */
   readonly openWith: Buffer | null;
   readonly sealWith: Buffer | null;
   /** Bound to the ciphertext on both sides. Not secret. */
   readonly associatedData: string;
-  /** What is hashed in passing. A digest costs about as much as sealing does. */
-  readonly hash: 'both' | 'ciphertext' | 'neither';
+  /** What is hashed in passing. A digest costs about as much as opening and sealing together. */
+  readonly hash: 'both' | 'plaintext' | 'ciphertext' | 'neither';
+  /**
+   * When re-encrypting: `to` may hold what a pass that died has written. Its segments are opened under `sealWith` and hashed like all
+   * others, up to the first that is not whole, and the pass goes on from there; where it fails, what it wrote is left for the next.
+   * `from` must hold the plaintext that it held then: a segment's nonce is used again, and must not seal a second text.
+   */
+  readonly resume?: boolean;
 }
 
 /** What passed. */
@@ -47,6 +54,8 @@ export interface Passed {
   /** Of the ciphertext that was written; where none was, of the one that was read. null where there is none, or it was not asked for. */
   readonly ciphertextDigest: Digest | null;
   readonly plaintextBytes: number;
+  /** Those of them that `to` held already: verified, not written. */
+  readonly keptBytes: number;
   /** 0 where there is no ciphertext. */
   readonly ciphertextBytes: number;
 }
@@ -56,10 +65,15 @@ const HEADER_BYTES = headerBytesOf(PARAMETERS);
 /** Opened plaintext is a secret of the weights' owner; ciphertext and manifests are public. */
 const MODE = { plaintext: 0o600, ciphertext: 0o644 };
 
+/** The file that is written; `header` is there where it is gone on with. */
+interface Output extends File {
+  readonly header: Buffer | null;
+}
+
 /** Everything that a pass holds while it runs. */
 interface Running {
-  readonly input: number;
-  readonly output: number | null;
+  readonly input: File;
+  readonly output: Output | null;
   readonly cut: Cut;
   readonly opening: Stream | null;
   readonly sealing: Stream | null;
@@ -69,62 +83,140 @@ interface Running {
   readonly buffers: { readonly taken: Buffer; readonly plaintext: Buffer; readonly sealed: Buffer };
 }
 
+/** How many bytes a file has once it is opened, by its length alone. Throws EnvelopeError `truncated` for a length that no sealed file has. */
+export function plaintextBytesOf(sealedBytes: number): number {
+  return cutOfCiphertext(sealedBytes, PARAMETERS).plaintextBytes;
+}
+
 /**
- * Carries a pass out, blocking its thread (`workers.ts` gives it one). What it writes is on the disk when it returns; where it
- * throws, nothing is left. Throws EnvelopeError, or the file system's own error.
+ * Carries a pass out, blocking its thread (`workers.ts` gives it one); `told` hears after each segment how many bytes of plaintext have
+ * passed. What it writes is on the disk when it returns; where it throws, nothing is left (but see `resume`). Throws EnvelopeError, or the
+ * file system's own error, with the `path` that it is about.
  */
-export function pass(order: Pass): Passed {
+export function pass(order: Pass, told: (plaintextBytes: number) => void = () => {}): Passed {
   // Without O_NONBLOCK a named pipe in place of the file would hold the thread for ever.
-  const input = openSync(order.from, constants.O_RDONLY | constants.O_NONBLOCK);
+  const input: File = { path: order.from, descriptor: openSync(order.from, constants.O_RDONLY | constants.O_NONBLOCK) };
   try {
-    if (!fstatSync(input).isFile()) throw envelopeError('unsafe-path', `not a regular file: ${order.from}`);
-    if (order.to === null) return run(order, input, null);
-    const output = openSync(order.to, 'wx', order.openWith !== null && order.sealWith === null ? MODE.plaintext : MODE.ciphertext);
+    const found = fstatSync(input.descriptor);
+    if (!found.isFile()) throw envelopeError('unsafe-path', `not a regular file: ${order.from}`);
+    const cut = order.openWith === null ? cutOfPlaintext(found.size, PARAMETERS) : cutOfCiphertext(found.size, PARAMETERS);
+    if (order.to === null) return run(order, cut, input, null, told);
+    const output = openOutput(order, cut, order.to);
     try {
-      const passed = run(order, input, output);
-      fsyncSync(output);
+      const passed = run(order, cut, input, output, told);
+      about(output, () => fdatasyncSync(output.descriptor));
       return passed;
     } catch (error) {
-      rmSync(order.to, { force: true });
+      if (order.resume !== true) rmSync(order.to, { force: true });
       throw error;
     } finally {
-      closeSync(output);
+      closeSync(output.descriptor);
     }
   } finally {
-    closeSync(input);
+    closeSync(input.descriptor);
   }
 }
 
-function run(order: Pass, input: number, output: number | null): Passed {
-  const { size } = fstatSync(input);
-  const cut = order.openWith === null ? cutOfPlaintext(size, PARAMETERS) : cutOfCiphertext(size, PARAMETERS);
+function openOutput(order: Pass, cut: Cut, path: string): Output {
+  if (order.resume === true) {
+    const part = openPart(order, cut, path);
+    if (part !== null) return part;
+    // Another file, not this one emptied: whoever still holds it open writes under another header.
+    rmSync(path, { force: true });
+  }
+  const mode = order.openWith !== null && order.sealWith === null ? MODE.plaintext : MODE.ciphertext;
+  return { path, descriptor: openSync(path, 'wx', mode), header: null };
+}
+
+/** What a pass that died has written; null where that is nothing, or its first segment does not open under this key for this place. */
+function openPart({ openWith, sealWith, associatedData }: Pass, cut: Cut, path: string): Output | null {
+  if (openWith === null || sealWith === null) throw new TypeError('only re-encrypting can be gone on with');
+  const file = openExisting(path);
+  if (file === null) return null;
+  const buffers = segmentBuffers();
+  let stream: Stream | null = null;
+  let header: Buffer | null = null;
+  try {
+    const found = Buffer.from(read(file, buffers.sealed, 0, HEADER_BYTES));
+    stream = streamOf(sealWith, found, Buffer.from(associatedData), PARAMETERS);
+    if (openKept(file, stream, cut, 0, buffers) !== null) header = found;
+  } catch (error) {
+    if (!isEnvelopeError(error)) throw error;
+  } finally {
+    for (const secret of [stream?.key, buffers.plaintext]) secret?.fill(0);
+    if (header === null) closeSync(file.descriptor);
+  }
+  return header === null ? null : { ...file, header };
+}
+
+function run(order: Pass, cut: Cut, input: File, output: Output | null, told: (plaintextBytes: number) => void): Passed {
   const associatedData = Buffer.from(order.associatedData);
-  const [taken, plaintext, sealed] = [segmentBuffer(), segmentBuffer(), segmentBuffer()];
-  const readHeader = order.openWith === null ? null : Buffer.from(read(input, taken, 0, HEADER_BYTES));
-  const writtenHeader = order.sealWith === null ? null : headerOf(randomBytes(HEADER_BYTES - 1), PARAMETERS);
+  const buffers = segmentBuffers();
+  const readHeader = order.openWith === null ? null : Buffer.from(read(input, buffers.taken, 0, HEADER_BYTES));
+  const keptHeader = output?.header ?? null;
+  const writtenHeader = order.sealWith === null ? null : (keptHeader ?? headerOf(randomBytes(HEADER_BYTES - 1), PARAMETERS));
   const opening = order.openWith === null || readHeader === null ? null : streamOf(order.openWith, readHeader, associatedData, PARAMETERS);
   const sealing = order.sealWith === null || writtenHeader === null ? null : streamOf(order.sealWith, writtenHeader, associatedData, PARAMETERS);
   const header = writtenHeader ?? readHeader;
-  const plaintextHash = order.hash === 'both' ? createHash('sha256') : null;
-  const ciphertextHash = order.hash === 'neither' || header === null ? null : createHash('sha256').update(header);
+  const plaintextHash = order.hash === 'both' || order.hash === 'plaintext' ? createHash('sha256') : null;
+  const ciphertextHash = header !== null && (order.hash === 'both' || order.hash === 'ciphertext') ? createHash('sha256').update(header) : null;
+  let kept = 0;
   try {
-    if (writtenHeader !== null && output !== null) write(output, writtenHeader, 0);
-    const running: Running = { input, output, cut, opening, sealing, plaintextHash, ciphertextHash, buffers: { taken, plaintext, sealed } };
-    for (let index = 0; index < cut.segments; index += 1) passSegment(running, index);
+    const running: Running = { input, output, cut, opening, sealing, plaintextHash, ciphertextHash, buffers };
+    if (keptHeader !== null) kept = keepSegments(running, told);
+    else if (writtenHeader !== null && output !== null) write(output, writtenHeader, 0);
+    for (let index = kept; index < cut.segments; index += 1) told(passSegment(running, index));
     // A file that grew meanwhile is another file than the one whose length the last segment was chosen by.
-    if (fstatSync(input).size !== size) throw envelopeError('changed', `the file changed its length while it was read: ${order.from}`);
+    const expected = opening === null ? cut.plaintextBytes : cut.ciphertextBytes;
+    if (fstatSync(input.descriptor).size !== expected) throw envelopeError('changed', `the file changed its length while it was read: ${order.from}`);
   } finally {
-    for (const secret of [opening?.key, sealing?.key, taken, plaintext]) secret?.fill(0);
+    for (const secret of [opening?.key, sealing?.key, buffers.taken, buffers.plaintext]) secret?.fill(0);
   }
   return {
     plaintextDigest: plaintextHash === null ? null : `sha256:${plaintextHash.digest('hex')}`,
     ciphertextDigest: ciphertextHash === null ? null : `sha256:${ciphertextHash.digest('hex')}`,
     plaintextBytes: cut.plaintextBytes,
+    keptBytes: kept === 0 ? 0 : endOf(segmentInPlaintext(cut, kept - 1, PARAMETERS)),
     ciphertextBytes: header === null ? 0 : cut.ciphertextBytes,
   };
 }
 
-function passSegment({ input, output, cut, opening, sealing, plaintextHash, ciphertextHash, buffers }: Running, index: number): void {
+/** Verifies what the output holds already, and cuts off what is not whole; gives the number of segments that stay. */
+function keepSegments({ output, sealing, cut, plaintextHash, ciphertextHash, buffers }: Running, told: (plaintextBytes: number) => void): number {
+  if (output === null || sealing === null) return 0;
+  let index = 0;
+  for (; index < cut.segments; index += 1) {
+    const kept = openKept(output, sealing, cut, index, buffers);
+    if (kept === null) break;
+    plaintextHash?.update(kept.plaintext);
+    ciphertextHash?.update(kept.sealed);
+    told(endOf(segmentInPlaintext(cut, index, PARAMETERS)));
+  }
+  const end = index === 0 ? HEADER_BYTES : endOf(segmentInCiphertext(cut, index - 1, PARAMETERS));
+  about(output, () => ftruncateSync(output.descriptor, end));
+  return index;
+}
+
+/** A segment that a dead pass has written, and its plaintext; null where it is not whole. */
+function openKept(
+  file: File,
+  stream: Stream,
+  cut: Cut,
+  index: number,
+  buffers: Running['buffers'],
+): { readonly sealed: Buffer; readonly plaintext: Buffer } | null {
+  const { at, bytes } = segmentInCiphertext(cut, index, PARAMETERS);
+  try {
+    const sealed = read(file, buffers.sealed, at, bytes);
+    return { sealed, plaintext: openSegment(stream, index, index === cut.segments - 1, sealed, buffers.plaintext) };
+  } catch (error) {
+    if (isEnvelopeError(error)) return null;
+    throw error;
+  }
+}
+
+/** Passes one segment, and gives how many bytes of plaintext have passed with it. */
+function passSegment({ input, output, cut, opening, sealing, plaintextHash, ciphertextHash, buffers }: Running, index: number): number {
   const last = index === cut.segments - 1;
   const sealedPlace = segmentInCiphertext(cut, index, PARAMETERS);
   const place = segmentInPlaintext(cut, index, PARAMETERS);
@@ -135,25 +227,14 @@ function passSegment({ input, output, cut, opening, sealing, plaintextHash, ciph
   plaintextHash?.update(plaintext);
   ciphertextHash?.update(sealing === null ? taken : given);
   if (output !== null) write(output, given, sealing === null ? place.at : sealedPlace.at);
+  return endOf(place);
 }
 
-function segmentBuffer(): Buffer {
-  return Buffer.allocUnsafeSlow(PARAMETERS.segmentBytes);
+function endOf({ at, bytes }: { readonly at: number; readonly bytes: number }): number {
+  return at + bytes;
 }
 
-/** Reads exactly this range into the front of `buffer`. */
-function read(file: number, buffer: Buffer, at: number, bytes: number): Buffer {
-  let done = 0;
-  while (done < bytes) {
-    const count = readSync(file, buffer, done, bytes - done, at + done);
-    if (count === 0) throw envelopeError('truncated', `the file ended at byte ${at + done}`);
-    done += count;
-  }
-  return buffer.subarray(0, bytes);
-}
-
-/** Writes all of it: one `write` may take less. */
-function write(file: number, bytes: Buffer, at: number): void {
-  let done = 0;
-  while (done < bytes.length) done += writeSync(file, bytes, done, bytes.length - done, at + done);
+function segmentBuffers(): Running['buffers'] {
+  const buffer = (): Buffer => Buffer.allocUnsafeSlow(PARAMETERS.segmentBytes);
+  return { taken: buffer(), plaintext: buffer(), sealed: buffer() };
 }

@@ -12,8 +12,11 @@ export type PassOrder = Omit<Pass, 'openWith' | 'sealWith'> & { readonly openWit
 export interface EnvelopeWorkers {
   /** How many passes run at once. */
   readonly threads: number;
-  /** Waits for a free thread, then carries the pass out there. Throws EnvelopeError, or an Error with the file system's `code`. */
-  readonly pass: (order: PassOrder) => Promise<Passed>;
+  /**
+   * Waits for a free thread, then carries the pass out there; `told` hears a few times a second how many bytes of plaintext have passed.
+   * Throws EnvelopeError, or an Error with the file system's `code` and the `path` that it is about.
+   */
+  readonly pass: (order: PassOrder, told?: (plaintextBytes: number) => void) => Promise<Passed>;
   /** Ends the threads; what still runs is rejected. They also end by themselves when they were idle for a while, and never keep a process alive. */
   readonly close: () => Promise<void>;
 }
@@ -25,6 +28,7 @@ const IDLE_SECONDS = 5;
 
 interface Waiting {
   readonly task: Task;
+  readonly told: (plaintextBytes: number) => void;
   readonly resolve: (passed: Passed) => void;
   readonly reject: (error: Error) => void;
 }
@@ -47,10 +51,10 @@ export function openWorkers(threads: number = Math.min(THREADS_MAX, availablePar
   const pool: Pool = { threads, running: new Set(), queue: [], closed: false };
   return {
     threads,
-    pass: ({ openWith, sealWith, ...order }) =>
+    pass: ({ openWith, sealWith, ...order }, told = () => {}) =>
       new Promise((resolve, reject) => {
         if (pool.closed) return reject(closedError());
-        pool.queue.push({ task: { order, openWith: copyOf(openWith), sealWith: copyOf(sealWith) }, resolve, reject });
+        pool.queue.push({ task: { order, openWith: copyOf(openWith), sealWith: copyOf(sealWith) }, told, resolve, reject });
         fill(pool);
       }),
     close: async () => {
@@ -88,6 +92,7 @@ function start(pool: Pool): Thread {
   const thread: Thread = { worker, current: null, idle: null };
   worker.on('message', (answer: TaskAnswer) => {
     const { current } = thread;
+    if (answer.kind === 'progress') return current?.told(answer.plaintextBytes);
     thread.current = null;
     if (current !== null) settle(current, answer);
     fill(pool);
@@ -132,7 +137,7 @@ function wipe({ openWith, sealWith }: Task): void {
   for (const memory of [openWith, sealWith]) if (memory !== null) Buffer.from(memory).fill(0);
 }
 
-function settle({ resolve, reject }: Waiting, answer: TaskAnswer): void {
+function settle({ resolve, reject }: Waiting, answer: Exclude<TaskAnswer, { kind: 'progress' }>): void {
   switch (answer.kind) {
     case 'passed':
       resolve(answer.passed);
@@ -141,7 +146,7 @@ function settle({ resolve, reject }: Waiting, answer: TaskAnswer): void {
       reject(envelopeError(answer.error.kind, answer.error.message, answer.error.path));
       break;
     case 'system-error':
-      reject(Object.assign(new Error(answer.error.message), { code: answer.error.code }));
+      reject(Object.assign(new Error(answer.error.message), { code: answer.error.code, path: answer.error.path }));
       break;
   }
 }

@@ -5,8 +5,8 @@ import { runGit } from './host.ts';
 import type { Setting } from './setting.ts';
 import { accessOf, podNames } from './workload.ts';
 
-/** The key of the story's last release: epochs count per workload, and every release of the story has a key of its own. */
-const EPOCH_IN_SERVICE = 2;
+/** The key of the story's last rotation: epochs count per workload, and every rotation of the story has a key of its own. */
+const EPOCH_IN_SERVICE = 3;
 const REVOCATION_ID = 'leaked-key';
 
 /** Makes a clone that a person can commit in, with a revocation in it that nobody has signed yet. Returns its folder. */

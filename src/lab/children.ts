@@ -45,6 +45,8 @@ export interface Child {
   readonly pid: () => number | null;
   /** How often it was started again. */
   readonly restarts: () => number;
+  /** How the process before ended: its exit code, null where a signal ended it; undefined: none has. */
+  readonly lastExit: () => number | null | undefined;
   /** The last lines of its standard error. */
   readonly lastWords: () => readonly string[];
   /** SIGTERM, and SIGKILL after some seconds. Resolves when it has ended. */
@@ -136,7 +138,8 @@ export function keepRunning(keyturn: Keyturn, { name, words, logFile, onEvent }:
   const log = createWriteStream(logFile, { flags: 'a', mode: 0o600 });
   const lastWords: string[] = [];
   let restarts = -1;
-  let current: { readonly child: ChildProcess; readonly exit: Promise<unknown> } | null = null;
+  let lastExit: number | null | undefined;
+  let current: { readonly child: ChildProcess; readonly exit: Promise<number | null> } | null = null;
 
   const hear = (line: string) => {
     log.write(`${line}\n`);
@@ -158,7 +161,7 @@ export function keepRunning(keyturn: Keyturn, { name, words, logFile, onEvent }:
         onEvent(event);
       });
       createInterface({ input: child.stderr }).on('line', hear);
-      await exit;
+      lastExit = await exit;
       if (told || performance.now() - startedAt > WELL_SECONDS * 1000) seconds = RESTART_SECONDS.first;
       await pause(seconds * 1000, null, { signal: stopping.signal }).catch(() => null);
     }
@@ -169,6 +172,7 @@ export function keepRunning(keyturn: Keyturn, { name, words, logFile, onEvent }:
     name,
     pid: () => (current === null || current.child.exitCode !== null || current.child.signalCode !== null ? null : (current.child.pid ?? null)),
     restarts: () => restarts,
+    lastExit: () => lastExit,
     lastWords: () => lastWords,
     stop: async () => {
       stopping.abort();

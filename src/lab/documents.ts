@@ -12,6 +12,11 @@ export const KBS_REPOSITORY = 'keyturn-lab';
 /** The roles of the three kinds of admin token; the lab's KBS and the configuration must agree on them. */
 export const KBS_ROLES = { resource: 'keyturn-resource', policy: 'keyturn-policy', referenceValue: 'keyturn-reference-value' } as const;
 
+/** The story's keys serve no longer than this. Days. */
+export const ROTATE_AFTER_DAYS = 30;
+/** And are destroyed this long after they were disabled: before the next one falls due, so that one move of the clock shows both. Days. */
+const DESTROY_AFTER_DAYS = 7;
+
 const API_VERSION = 'keyturn.dev/v1alpha1';
 const INIT_DATA_ANNOTATION = 'io.katacontainers.config.hypervisor.cc_init_data';
 
@@ -32,8 +37,8 @@ export function daysAfter(now: number, days: number): string {
 }
 
 /** The image of a serial. Nothing pulls it: the digest is of its name, and obviously no registry has it. */
-export function imageOf(serial: number): string {
-  return `registry.example/${WORKLOAD}@${digestOf(`lab image of ${WORKLOAD} ${serial}`)}`;
+export function imageOf(serial: number, workload = WORKLOAD): string {
+  return `registry.example/${workload}@${digestOf(`lab image of ${workload} ${serial}`)}`;
 }
 
 /** `trust/1.yaml`: everybody holds every role, and two of them approve. */
@@ -115,6 +120,8 @@ default ExecProcessRequest := false
 
 /** What differs from one release of the story to the next. */
 export interface ReleasePlan {
+  /** The story's own otherwise. */
+  readonly workload?: string;
   readonly serial: number;
   /** Digest of the release before it; null for the first. */
   readonly previous: Digest | null;
@@ -127,15 +134,16 @@ export interface ReleasePlan {
 }
 
 /**
- * `releases/chat/<serial>.yaml`. The serial is also the guest's security version, which is the one
+ * `releases/<workload>/<serial>.yaml`. The serial is also the guest's security version, which is the one
  * measurement that sample evidence has, and the number of the lab's runtime class.
  */
 export function releaseText(plan: ReleasePlan): string {
+  const { workload = WORKLOAD } = plan;
   const runtimeClass = `kata-lab-${plan.serial}`;
   return yamlOf({
     apiVersion: API_VERSION,
     kind: 'Release',
-    workload: WORKLOAD,
+    workload,
     serial: plan.serial,
     previous: plan.previous,
     expires: plan.expires,
@@ -149,7 +157,7 @@ export function releaseText(plan: ReleasePlan): string {
       codec: 'tink-aes256-gcm-hkdf-1mb',
       format: 'safetensors',
     },
-    images: { [WORKLOAD]: imageOf(plan.serial) },
+    images: { [workload]: imageOf(plan.serial, workload) },
     guests: {
       sample: {
         tee: 'sample',
@@ -160,8 +168,8 @@ export function releaseText(plan: ReleasePlan): string {
         kbsResources: [],
       },
     },
-    targets: [targetOf(runtimeClass)],
-    key: { store: 'provider-kms', rotateAfterDays: null, rotateBy: 'reencrypt', destroyAfterDays: null },
+    targets: [targetOf(runtimeClass, workload)],
+    key: { store: 'provider-kms', rotateAfterDays: ROTATE_AFTER_DAYS, rotateBy: 'reencrypt', destroyAfterDays: DESTROY_AFTER_DAYS },
     rollout: {
       mode: 'patch',
       batch: 1,
@@ -173,15 +181,15 @@ export function releaseText(plan: ReleasePlan): string {
   });
 }
 
-/** The one Deployment of the story, with the fields that a release sets in it. */
-function targetOf(runtimeClass: string): object {
-  const container = `/spec/template/spec/containers/name=${WORKLOAD}`;
+/** The one Deployment of a workload, with the fields that a release sets in it. */
+function targetOf(runtimeClass: string, workload: string): object {
+  const container = `/spec/template/spec/containers/name=${workload}`;
   return {
     cluster: 'lab',
     namespace: NAMESPACE,
     apiVersion: 'apps/v1',
     kind: 'Deployment',
-    name: WORKLOAD,
+    name: workload,
     guest: 'sample',
     kbs: 'main',
     store: 'models',
@@ -190,7 +198,7 @@ function targetOf(runtimeClass: string): object {
     set: {
       [`/spec/template/metadata/annotations/${INIT_DATA_ANNOTATION}`]: `\${initData}`,
       '/spec/template/spec/runtimeClassName': runtimeClass,
-      [`${container}/image`]: `\${images.${WORKLOAD}}`,
+      [`${container}/image`]: `\${images.${workload}}`,
       [`${container}/env/name=KEY_URI/value`]: `kbs:///\${keyPath}`,
       [`${container}/env/name=ARTIFACT/value`]: `\${artifact}`,
     },
@@ -212,13 +220,13 @@ export function revocationText(id: string, epoch: number): string {
   });
 }
 
-/** The workload as its owner made it: three replicas whose template names no key yet, so that none of them gets ready. */
-export function deploymentOf(): object {
-  const labels = { app: WORKLOAD };
+/** A workload as its owner made it: three replicas whose template names no key yet, so that none of them gets ready. */
+export function deploymentOf(workload = WORKLOAD): object {
+  const labels = { app: workload };
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
-    metadata: { name: WORKLOAD, namespace: NAMESPACE, labels },
+    metadata: { name: workload, namespace: NAMESPACE, labels },
     spec: {
       replicas: REPLICAS,
       selector: { matchLabels: labels },
@@ -229,8 +237,8 @@ export function deploymentOf(): object {
           runtimeClassName: 'kata-lab-1',
           containers: [
             {
-              name: WORKLOAD,
-              image: imageOf(0),
+              name: workload,
+              image: imageOf(0, workload),
               env: [
                 { name: 'KEY_URI', value: '' },
                 { name: 'ARTIFACT', value: '' },

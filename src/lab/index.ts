@@ -2,11 +2,12 @@ import { advise } from './advice.ts';
 import type { LabEvent } from './children.ts';
 import { type Ending, exportReceipts } from './receipts.ts';
 import { openSetting } from './setting.ts';
-import { tellStory } from './story.ts';
+import { tellOfAge, tellStory } from './story.ts';
 import { failure } from './watch.ts';
 
-/** The rotations that the story promises: a first release, and the one that takes its place. */
-const STORY_ROTATIONS = 2;
+/** The rotations that the story promises: a first release, the one that takes its place, and the same under the next key. */
+const STORY_ROTATIONS = 3;
+const DAY_MILLISECONDS = 86_400_000;
 
 /** What `keyturn lab` asks for. */
 export interface LabOptions {
@@ -31,17 +32,33 @@ async function untilInterrupted(signal: AbortSignal): Promise<void> {
   if (!(signal.reason instanceof Error) || signal.reason.name !== 'Interrupted') throw signal.reason;
 }
 
-function now(): string {
-  return new Date().toISOString();
+/** The lab's clock, as far as the lab's own events need it: this machine's, and what the story moved it on. */
+interface LabTime {
+  readonly now: () => string;
+  readonly move: (days: number) => void;
 }
 
-async function tell(options: LabOptions): Promise<Ending> {
+function openTime(): LabTime {
+  let moved = 0;
+  return {
+    now: () => new Date(Date.now() + moved).toISOString(),
+    move: (days) => {
+      moved += days * DAY_MILLISECONDS;
+    },
+  };
+}
+
+async function tell(options: LabOptions, time: LabTime): Promise<Ending> {
   const setting = await openSetting(options);
   try {
     const { folder, configFile, kubeconfigFile, dashboardUrl, publicUrl, farSides } = setting;
     const places = { dashboard: dashboardUrl, proxy: publicUrl, repository: farSides.git.url, folder, config: configFile, kubeconfig: kubeconfigFile };
-    options.onEvent({ event: 'lab-ready', at: now(), ...places });
+    options.onEvent({ event: 'lab-ready', at: time.now(), ...places });
     await tellStory(setting, options.signal);
+    await tellOfAge(setting, options.signal, (days) => {
+      time.move(days);
+      options.onEvent({ event: 'clock-moved', at: time.now(), days });
+    });
     if (!options.once) {
       options.onTold(await advise(setting));
       await untilInterrupted(options.signal);
@@ -54,17 +71,18 @@ async function tell(options: LabOptions): Promise<Ending> {
 }
 
 /**
- * Sets the lab up, tells the story of two rotations, and closes everything. Returns the last event,
+ * Sets the lab up, tells the story of three rotations, and closes everything. Returns the last event,
  * `lab-finished`; after a failure it says `failed` and about what, or `"chain":"broken"`. Never throws.
  */
 export async function runLab(options: LabOptions): Promise<LabEvent> {
   const startedAt = performance.now();
+  const time = openTime();
   const last = (rest: Record<string, unknown>): LabEvent => {
     const seconds = Math.round((performance.now() - startedAt) / 100) / 10;
-    return { event: 'lab-finished', at: now(), story: 'rotation', ...rest, seconds };
+    return { event: 'lab-finished', at: time.now(), story: 'rotation', ...rest, seconds };
   };
   try {
-    const ending = await tell(options);
+    const ending = await tell(options, time);
     if (ending.rotations < STORY_ROTATIONS) throw failure('NotFound', `the export shows ${ending.rotations} rotations; the story has ${STORY_ROTATIONS}`);
     return last({ ...ending });
   } catch (thrown) {

@@ -10,7 +10,7 @@ const TAG_BYTES = 16;
 const ID_BYTES = 16;
 /** In front of every ciphertext: the blob's version. */
 const BLOB_VERSION = 1;
-/** Plenty for a lab; a story makes two. */
+/** Plenty for a lab; a story makes three. */
 const KEYS_MAX = 10_000;
 
 /** A key as it is kept, its material in the open: this is a lab. */

@@ -14,12 +14,14 @@ import { openStore } from './kubernetes-store.ts';
 
 /** A story moves the clock: it is asked again when its answer is this old. */
 const CLOCK_MAX_AGE_MILLISECONDS = 250;
+/** One a release: a story has two, a proof some dozens. */
+const CLASSES = 99;
 
 /** What a lab cluster is made of; all but the clock has a default. */
 export interface LabKubernetesOptions {
   /** Milliseconds since 1970: the lab's clock. This machine's otherwise. */
   readonly clock?: () => Promise<number>;
-  /** Names of the runtime classes that exist: `kata-lab-1` to `kata-lab-9` otherwise. */
+  /** Names of the runtime classes that exist: `kata-lab-1` to `kata-lab-99` otherwise. */
   readonly runtimeClasses?: readonly string[];
   /** From a pod's creation to its containers' start, and from its deletion to its end. Seconds. */
   readonly startSeconds?: number;
@@ -74,7 +76,7 @@ export async function openLabKubernetes(options: LabKubernetesOptions = {}): Pro
   stack.defer(server.close);
   const create = creator(server);
   create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default' } });
-  const classes = options.runtimeClasses ?? Array.from({ length: 9 }, (_, index) => `kata-lab-${index + 1}`);
+  const classes = options.runtimeClasses ?? Array.from({ length: CLASSES }, (_, index) => `kata-lab-${index + 1}`);
   for (const name of classes) create({ apiVersion: RUNTIME_CLASSES.apiVersion, kind: 'RuntimeClass', metadata: { name }, handler: name });
   if (options.controllers !== false) {
     const workers = openWorkers();

@@ -6,6 +6,8 @@ const WIDTH = { seconds: 6, subject: 24, kind: 9, name: 25 } as const;
 /** A fact or an about is cut here: digests and key ids are recognised by their beginning. Characters. */
 const VALUE_MAX_CHARACTERS = 60;
 
+const DAY_MILLISECONDS = 86_400_000;
+
 /** Turns events into lines; null where an event says nothing new. */
 export type Ladder = (event: LabEvent) => string | null;
 
@@ -18,14 +20,16 @@ interface Rung {
 }
 
 /**
- * A ladder of what happened: time since its opening, whose run, gate or step, verdict or fact, and what
+ * A ladder of what happened: time since its opening (the days that the story's clock is moved on left out), whose run, gate or step, verdict or fact, and what
  * is waited for. Every line says LAB, so that every screenful does. A gate is asked on every look, and a
  * wait is announced on every look: each is printed once, until its answer changes.
  */
 export function openLadder(options: { readonly startedAt: number; readonly colour: boolean }): Ladder {
   const said = new Map<string, string>();
   const subjects = new Map<string, string>();
+  let moved = 0;
   return (event) => {
+    if (event.event === 'clock-moved' && typeof event.days === 'number') moved += event.days * DAY_MILLISECONDS;
     const run = textOf(event.run);
     const named = subjectOf(event);
     // A run's own name says which workflow it is; only some of its events tell that.
@@ -38,7 +42,9 @@ export function openLadder(options: { readonly startedAt: number; readonly colou
     const line = `${rung.kind} ${rung.name} ${rung.said}`;
     if (run !== '' && said.get(key) === line) return null;
     said.set(key, line);
-    const seconds = ((Date.parse(event.at) - options.startedAt) / 1000).toFixed(1);
+    // What was said before the clock was moved, and is heard after it, has the old time.
+    const sinceStart = Date.parse(event.at) - options.startedAt;
+    const seconds = ((sinceStart >= moved ? sinceStart - moved : sinceStart) / 1000).toFixed(1);
     return lineOf(seconds, rung, options.colour);
   };
 }
@@ -76,6 +82,12 @@ function rungOf(event: LabEvent, subject: string): Rung | null {
     case 'revocation-accepted':
     case 'baseline-accepted':
       return { subject, kind: 'accepted', name: documentOf(event), said: approversOf(event), colour: 'bold' };
+    case 'clock-moved':
+      return { subject: 'lab', kind: 'clock', name: 'moved on', said: `${textOf(event.days)} days`, colour: 'bold' };
+    case 'rotation-due':
+      return { subject, kind: 'due', name: 'rotation', said: `epoch ${textOf(event.epoch)}, since ${textOf(event.dueAt)}`, colour: 'bold' };
+    case 'destruction-due':
+      return { subject, kind: 'due', name: 'destruction', said: `epoch ${textOf(event.epoch)}, since ${textOf(event.dueAt)}`, colour: 'bold' };
     case 'reopened':
       return { subject, kind: 'reopened', name: '', said: 'the target again', colour: 'bold' };
     case 'rotation-finished':
@@ -102,7 +114,9 @@ function approversOf(event: LabEvent): string {
 
 function retiredOf(event: LabEvent): string {
   const retired = event.retired;
-  return Array.isArray(retired) && retired.length > 0 ? `${retired.map(textOf).join(', ')} refused and disabled` : 'serving';
+  if (!Array.isArray(retired) || retired.length === 0) return 'serving';
+  // The same release under its next key retires itself under the one before.
+  return `${retired.map((serial) => (serial === event.serial ? 'its key before' : textOf(serial))).join(', ')} refused and disabled`;
 }
 
 function endOf(event: LabEvent): string {
@@ -115,6 +129,7 @@ function factsOf(facts: unknown): string {
   if (typeof facts !== 'object' || facts === null) return '';
   return Object.entries(facts)
     .map(([name, value]) => {
+      if (Array.isArray(value)) return `${name} ${value.map(textOf).join(', ')}`;
       if (typeof value !== 'object' || value === null) return `${name} ${textOf(value)}`;
       return `${name} of ${Object.keys(value).join(', ')}`;
     })

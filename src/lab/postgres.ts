@@ -17,6 +17,8 @@ export interface PostgresOptions {
   readonly outlives?: boolean;
   /** Its watchdog removes its data when it ends, also when the opener was killed. Not with `outlives`. */
   readonly temporary?: boolean;
+  /** Where it listens: one that is started again is found by whoever knew it. A free one otherwise. */
+  readonly port?: number;
   /** `fsync=off`: a lost host loses data, a killed process does not. For tests. */
   readonly insecureNoSync?: boolean;
 }
@@ -63,7 +65,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Postgres> 
   }
   const password = await prepareData(binaries, folder);
   for (let attempt = 1; ; attempt += 1) {
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     const child = await spawnServer(binaries, folder, port, options);
     const url = `postgresql://keyturn:${password}@127.0.0.1:${port}/postgres`;
     const pid = await ready(folder, url, child);

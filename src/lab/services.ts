@@ -15,9 +15,9 @@ const WORDS_TOLD = 3;
 /** What the product's own processes are started with. */
 export interface ServicesOptions {
   readonly keyturn: Keyturn;
-  readonly configFile: string;
-  /** `host:port` of the listeners that tell that they are up. */
-  readonly listen: { readonly webhook: string; readonly proxy: string };
+  /** The controllers, each with what tells that it is up: `host:port` of its webhook's listener. */
+  readonly replicas: readonly { readonly configFile: string; readonly webhook: string }[];
+  readonly proxy: { readonly configFile: string; readonly listen: string };
   /** For their logs. */
   readonly folder: string;
   readonly signal: AbortSignal;
@@ -26,9 +26,11 @@ export interface ServicesOptions {
 
 /** The product's own processes, running. */
 export interface Services {
-  /** Of the process that runs now; null while it is started again. */
-  readonly pid: (name: 'serve' | 'proxy') => number | null;
-  /** Ends both. */
+  /** Of the process that runs now; null while it is started again. `replica` counts controllers from 0. */
+  readonly pid: (name: 'serve' | 'proxy', replica?: number) => number | null;
+  /** How a controller's process before ended: see `Child`. */
+  readonly lastExit: (replica: number) => number | null | undefined;
+  /** Ends all. */
   readonly end: () => Promise<void>;
 }
 
@@ -48,26 +50,32 @@ async function untilReady(child: Child, listen: string, signal: AbortSignal): Pr
 }
 
 /**
- * Starts the controller and the proxy with the commands that production uses, and resolves when both
- * listen. They are started again whenever they exit. Throws where one cannot run; both are ended then.
+ * Starts the controllers and the proxy with the commands that production uses, and resolves when all of
+ * them listen. They are started again whenever they exit. Throws where one cannot run; all are ended then.
  */
-export async function startServices({ keyturn, configFile, listen, folder, signal, onEvent }: ServicesOptions): Promise<Services> {
-  // A controller that starts again tells what it did not tell before: no event is lost, and none is told twice.
+export async function startServices({ keyturn, replicas, proxy: proxied, folder, signal, onEvent }: ServicesOptions): Promise<Services> {
+  // Each controller tells every event, in order, and one that starts again tells what nobody told before: none is lost, and none is told twice.
   let lastEvent = 0;
   const hear = (event: LabEvent) => {
-    if (typeof event.number === 'number') lastEvent = Math.max(lastEvent, event.number);
+    if (typeof event.number === 'number') {
+      if (event.number <= lastEvent) return;
+      lastEvent = event.number;
+    }
     onEvent(event);
   };
-  const start = (name: string, words: () => readonly string[]) =>
-    keepRunning(keyturn, { name, words: () => [name, '--json', '--config', configFile, ...words()], logFile: join(folder, `${name}.log`), onEvent: hear });
-  const serve = start('serve', () => ['--events-after', String(lastEvent)]);
-  const proxy = start('proxy', () => []);
+  const start = (word: string, log: string, configFile: string, words: () => readonly string[]) =>
+    keepRunning(keyturn, { name: word, words: () => [word, '--json', '--config', configFile, ...words()], logFile: join(folder, `${log}.log`), onEvent: hear });
+  const serves = replicas.map(({ configFile }, index) =>
+    start('serve', index === 0 ? 'serve' : `serve-${index + 1}`, configFile, () => ['--events-after', String(lastEvent)]),
+  );
+  const proxy = start('proxy', 'proxy', proxied.configFile, () => []);
   const end = async () => {
-    await Promise.all([serve.stop(), proxy.stop()]);
+    await Promise.all([...serves, proxy].map((child) => child.stop()));
   };
   try {
-    await Promise.all([untilReady(serve, listen.webhook, signal), untilReady(proxy, listen.proxy, signal)]);
-    return { end, pid: (name) => (name === 'serve' ? serve : proxy).pid() };
+    await Promise.all([...serves.map((serve, index) => untilReady(serve, replicas[index]?.webhook ?? '', signal)), untilReady(proxy, proxied.listen, signal)]);
+    const lastExit = (replica: number) => serves[replica]?.lastExit();
+    return { end, lastExit, pid: (name, replica = 0) => (name === 'serve' ? (serves[replica]?.pid() ?? null) : proxy.pid()) };
   } catch (thrown) {
     await end();
     throw thrown;

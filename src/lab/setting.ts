@@ -31,6 +31,10 @@ export interface SettingOptions {
   readonly onEvent: (event: LabEvent) => void;
   /** Puts something between the product and the far sides, whose addresses it answers anew. Not said: nothing stands between. */
   readonly between?: (farSides: FarSides) => Promise<FarSides>;
+  /** How many controllers share the database. One otherwise. */
+  readonly replicas?: number;
+  /** The same as `between`, for one controller alone; the proxy and all other commands go past it. */
+  readonly betweenReplica?: (farSides: FarSides, replica: number) => Promise<FarSides>;
 }
 
 /** The weights of a release, as its document names them. */
@@ -58,8 +62,9 @@ export interface Setting {
   /** By serial, the first release's first. */
   readonly models: readonly Model[];
   readonly watch: Watch;
-  /** Of the controller's or the proxy's process that runs now; null while it is started again. */
+  /** Of a controller's or the proxy's process that runs now; null while it is started again. */
   readonly pid: Services['pid'];
+  readonly lastExit: Services['lastExit'];
   /** Ends the controller and the proxy, so that nothing is written any more; the far sides stay up. */
   readonly endChildren: () => Promise<void>;
   /** Ends children and far sides, and removes the folder. */
@@ -135,10 +140,13 @@ interface Ports {
   readonly proxy: string;
 }
 
-async function choosePorts(): Promise<Ports> {
-  const [webhook, dashboard, metrics, proxy] = (await freePorts(4)).map((port) => `127.0.0.1:${port}`);
-  if (webhook === undefined || dashboard === undefined || metrics === undefined || proxy === undefined) throw failure('LimitExceeded', 'no free ports');
-  return { webhook, dashboard, metrics, proxy };
+/** One set a controller; the proxy's is the same in all of them. */
+async function choosePorts(replicas: number): Promise<readonly Ports[]> {
+  const [proxy = '', ...rest] = (await freePorts(1 + 3 * replicas)).map((port) => `127.0.0.1:${port}`);
+  return Array.from({ length: replicas }, (_, index) => {
+    const [webhook = '', dashboard = '', metrics = ''] = rest.slice(3 * index);
+    return { webhook, dashboard, metrics, proxy };
+  });
 }
 
 interface Ground {
@@ -148,17 +156,18 @@ interface Ground {
   readonly farSides: FarSides;
 }
 
-/** Writes `keyturn.yaml`, and what it names beside the keys. Returns its path. */
-async function configure({ folder, ports, keys, farSides }: Ground, trustDigest: ReturnType<typeof digestOf>): Promise<string> {
+/** Writes `keyturn.yaml`, and what it names beside the keys; with a suffix, the same under names of their own. Returns its path. */
+async function configure({ folder, ports, keys, farSides }: Ground, trustDigest: ReturnType<typeof digestOf>, suffix = ''): Promise<string> {
   const file = (name: string) => join(folder, name);
-  await writeFile(file('database-url'), farSides.databaseUrl, { mode: 0o600 });
-  await writeFile(file('kubeconfig'), farSides.kubeconfig, { mode: 0o600 });
+  const [databaseUrlFile, kubeconfigFile, configFile] = [file(`database-url${suffix}`), file(`kubeconfig${suffix}`), file(`keyturn${suffix}.yaml`)];
+  await writeFile(databaseUrlFile, farSides.databaseUrl, { mode: 0o600 });
+  await writeFile(kubeconfigFile, farSides.kubeconfig, { mode: 0o600 });
   const text = configurationText({
-    databaseUrlFile: file('database-url'),
+    databaseUrlFile,
     repositoryUrl: farSides.git.url,
     webhookSecretFile: keys.webhookSecretFile,
     trustDigest,
-    kubeconfigFile: file('kubeconfig'),
+    kubeconfigFile,
     kbsUrl: farSides.kbsUrl,
     kbsAdminKeyFile: keys.kbsAdminKeyFile,
     attestationSignersFile: keys.attestationSignersFile,
@@ -170,8 +179,23 @@ async function configure({ folder, ports, keys, farSides }: Ground, trustDigest:
     proxyListen: ports.proxy,
     receiptsKeyFile: keys.receiptsKeyFile,
   });
-  await writeFile(file('keyturn.yaml'), text);
-  return file('keyturn.yaml');
+  await writeFile(configFile, text);
+  return configFile;
+}
+
+/** A configuration a controller: one alone has the same as all other commands. */
+async function configureReplicas(
+  ground: Omit<Ground, 'ports'>,
+  ports: readonly Ports[],
+  trustDigest: ReturnType<typeof digestOf>,
+  between: SettingOptions['betweenReplica'],
+): Promise<readonly { readonly configFile: string; readonly webhook: string }[]> {
+  if (ports.length === 1 && between === undefined) return ports.map(({ webhook }) => ({ configFile: join(ground.folder, 'keyturn.yaml'), webhook }));
+  const configured = ports.map(async (own, index) => {
+    const farSides = between === undefined ? ground.farSides : await between(ground.farSides, index);
+    return { configFile: await configure({ ...ground, ports: own, farSides }, trustDigest, `-${index + 1}`), webhook: own.webhook };
+  });
+  return Promise.all(configured);
 }
 
 /** The guard acts only where the lab did not close by itself. */
@@ -191,14 +215,21 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
   const guard = openGuard(folder);
   stack.defer(() => clear(folder, guard));
   const keyturn: Keyturn = { mainFile: options.mainFile, environment: environment(folder), folder, guard };
-  const [ports, keys, approvers] = await Promise.all([choosePorts(), makeKeys(join(folder, 'keys')), makeApprovers(join(folder, 'keys'))]);
+  const [allPorts, keys, approvers] = await Promise.all([
+    choosePorts(options.replicas ?? 1),
+    makeKeys(join(folder, 'keys')),
+    makeApprovers(join(folder, 'keys')),
+  ]);
   const opened = await openFarSides(stack, folder, keys);
   const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');
   const trust = trustText(approvers, daysAfter(Date.now(), TRUST_EXPIRES_DAYS));
+  const [ports] = allPorts;
+  if (ports === undefined) throw failure('LimitExceeded', 'a lab needs a controller');
   const ground: Ground = { folder, ports, keys, farSides };
   const configFile = await configure(ground, digestOf(trust));
+  const replicas = await configureReplicas(ground, allPorts, digestOf(trust), options.betweenReplica);
   // All of them have ended before anything is closed: one that still goes on would fail at what is gone.
   const [models, founded, migrated] = await Promise.allSettled([
     makeModels(folder, options.model),
@@ -213,7 +244,8 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     options.onEvent(event);
     watch.hear(event);
   };
-  const services = await startServices({ keyturn, configFile, listen: ports, folder: join(folder, 'logs'), signal: options.signal, onEvent });
+  const proxy = { configFile, listen: ports.proxy };
+  const services = await startServices({ keyturn, replicas, proxy, folder: join(folder, 'logs'), signal: options.signal, onEvent });
   stack.defer(services.end);
   const hasDashboard = await isListening(ports.dashboard);
   const standing = stack.move();
@@ -231,7 +263,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     farSides,
     models: models.value,
     watch,
-    pid: services.pid,
+    ...services,
     endChildren: services.end,
     close: () => standing.disposeAsync(),
   };

@@ -49,11 +49,11 @@ function closing(agent: Agent): AsyncDisposable & { readonly agent: Agent } {
   return { agent, [Symbol.asyncDispose]: () => agent.close() };
 }
 
-/** Creates the namespace and the workload as its owner would. Throws where the API refuses. */
-export async function createWorkload(access: ApiAccess): Promise<void> {
+/** Creates the namespace, where it is not there, and a workload as its owner would. Throws where the API refuses. */
+export async function createWorkload(access: ApiAccess, workload?: string): Promise<void> {
   const manager = 'fieldManager=platform-operator';
   await ask(access, 'POST', `/api/v1/namespaces?${manager}`, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } });
-  await ask(access, 'POST', `/apis/apps/v1/namespaces/${NAMESPACE}/deployments?${manager}`, deploymentOf());
+  await ask(access, 'POST', `/apis/apps/v1/namespaces/${NAMESPACE}/deployments?${manager}`, deploymentOf(workload));
 }
 
 /** Where the workload's pods are, and their names. */

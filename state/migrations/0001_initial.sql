@@ -33,6 +33,7 @@ create table documents (
   workload text,
   serial integer,
   kbs text[],                                 -- a release's
+  basis jsonb,                                -- a release's: the sealing that it keeps, or starts from; null: plaintext
   subject jsonb,                              -- a revocation's
   primary key (path, digest)
 );
@@ -70,6 +71,21 @@ create table polls (
   about text
 );
 
+-- Webhook deliveries that were taken: the same one again is a replay.
+create table deliveries (
+  digest text primary key,                    -- of its signature
+  at timestamptz(3) not null default instant()
+);
+
+-- Those that were not, counted by reason.
+create table refused_deliveries (
+  reason text primary key,
+  about text not null,                        -- of the last of them
+  times bigint not null default 1,
+  first_at timestamptz(3) not null default instant(),
+  last_at timestamptz(3) not null default instant()
+);
+
 create table brokers (
   name text primary key,
   repository text not null,                   -- first segment of our paths there
@@ -83,6 +99,7 @@ create table sealings (
   workload text not null,
   epoch integer not null,
   rotation text not null unique,
+  source bigint references sealings,          -- the sealing whose ciphertext it is re-encrypted from; null: from plaintext
   taken boolean not null default false,
   unique (workload, epoch)
 );
@@ -90,8 +107,10 @@ create table sealings (
 create table revisions (
   id bigint generated always as identity primary key,
   workload text not null,
-  serial integer not null,
-  release text not null,                      -- digest of the accepted document
+  serial integer not null,                    -- of the release in force: the last that amended it
+  release text not null,                      -- digest of that document
+  serials integer[] not null,                 -- every serial that it has had; the first is in its path
+  releases text[] not null,                   -- their documents; the first made it
   sealing bigint not null references sealings,
   rotation text not null unique,              -- the id of its adopt run
   path_number integer not null default 0,
@@ -123,11 +142,41 @@ create table runs (
   next_retry_at timestamptz(3),
   failures integer not null default 0,        -- in a row, for the backoff
   deadline timestamptz(3),
+  progress jsonb,                             -- of long work: {doneBytes, totalBytes, since, at}
   created_at timestamptz(3) not null default instant(),
   ended_at timestamptz(3)
 );
 create index on runs (workload) where ended_at is null;
 create unique index on runs (workflow, revision) where ended_at is null;
+
+-- What people stopped with `keyturn hold`.
+create table holds (
+  id bigint generated always as identity primary key,
+  kind text not null check (kind in ('run', 'workload', 'all')),
+  subject text not null,                      -- a run, a workload, or * for all
+  chain text not null references runs,        -- a run that is over: the chain of its receipts, `hold` and `resume`
+  why text not null,
+  held_by text not null,
+  at timestamptz(3) not null default instant(),
+  lifted_at timestamptz(3),
+  lifted_by text,
+  lifted_why text
+);
+create unique index on holds (kind, subject) where lifted_at is null;
+
+-- Values that earlier serials of a platform have and its newest has not: kept, and why, or let go.
+create table predecessors (
+  platform text not null,
+  serial integer not null,                    -- of the document that no longer lists it: of a lower one it never comes back
+  name text not null,
+  value jsonb not null,
+  reason text,                                -- why it is kept; null once it was let go
+  about text,
+  since timestamptz(3) not null default instant(),
+  let_go_at timestamptz(3),
+  chain text references runs,                 -- a run that is over: its receipt `let-go`
+  primary key (platform, serial, name, value)
+);
 
 create table receipts (
   id bigint generated always as identity primary key,
@@ -259,6 +308,14 @@ create table boots (
   primary key (cluster, pod_uid, container_id)
 );
 create index on boots (address);
+
+-- Clusters that do not answer. An answer takes the row away.
+create table outages (
+  cluster text primary key,
+  since timestamptz(3) not null default instant(),
+  about text not null,                        -- what its first failure said
+  asked_at timestamptz(3) not null default instant()
+);
 
 create table schedules (
   name text primary key,

@@ -33,6 +33,11 @@ async function openStores(lab: Omit<LabKmsOptions, 'folder' | 'clock'> = {}) {
       now += (lab.listLagMilliseconds ?? 0) + (lab.tagLagMilliseconds ?? 0);
     },
     loseNextAnswer: () => kms.trouble({ kind: 'lose-answer' }),
+    passDays: async (days: number) => {
+      now += days * 86_400_000;
+    },
+    destructionWindowDays: 30,
+    callBack: (keyId: string) => call(kms, 'CancelKeyDeletion', { KeyId: keyId }),
     close: kms.close,
   };
 }
@@ -108,7 +113,7 @@ describe('aws-kms', () => {
     using plaintext = new Secret(randomBytes(32));
     const canary = await under.store.encrypt(keyId, plaintext, { path: 'x' });
     await call(kms, 'ScheduleKeyDeletion', { KeyId: keyId, PendingWindowInDays: 7 });
-    expect(await under.store.describe(keyId)).toEqual({ keyId, state: 'deactivated' });
+    expect(await under.store.describe(keyId)).toEqual({ keyId, state: 'deactivated', destruction: { at: instantOf(START + 7 * 86_400_000) } });
     expect(await under.store.decrypt(keyId, canary, { path: 'x' })).toMatchObject({ kind: 'refused', answer: { type: 'KMSInvalidStateException' } });
     under.pass(8 * 86_400);
     expect(await under.store.describe(keyId)).toBeNull();
@@ -121,7 +126,7 @@ describe('aws-kms', () => {
     const made = [];
     for (let count = 0; count < 5; count += 1) {
       await call(under.kms, 'CreateKey', { Description: 'somebody else’s' });
-      made.push({ keyId: await makeKey(under), state: 'active' });
+      made.push({ keyId: await makeKey(under), state: 'active', destruction: null });
     }
     const keys = made.sort((a, b) => (a.keyId < b.keyId ? -1 : 1));
     expect(await under.store.find(ROTATION)).toEqual(keys);

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { deflateSync } from 'node:zlib';
 import { openGit } from '#src/adapters/git/index.ts';
 import type { Git, Poll } from '#src/domain/repository.ts';
 import { isFault } from '#src/errors.ts';
@@ -44,29 +45,32 @@ export async function reasonOf(work: Promise<unknown>): Promise<string> {
   );
 }
 
-/** The files of a repository in memory. */
-export interface Files {
-  readonly readdir: (path: string) => Promise<string[]>;
-  readonly readFile: (path: string) => Promise<Buffer>;
-  readonly writeFile: (path: string, bytes: Buffer) => Promise<void>;
+/** An object of a pack, as it is written there: its type by number, the size that its header says, a delta's base. */
+export interface PackEntry {
+  readonly type: number;
+  readonly content: Buffer;
+  readonly size?: number;
+  readonly base?: Buffer;
 }
 
-/** Makes a pack's index (version 2) name two objects by each other's names, with a good checksum. */
-export async function swapOffsets(files: Files, oids: readonly string[]): Promise<void> {
-  const name = (await files.readdir('/r/objects/pack')).find((one) => one.endsWith('.idx')) ?? '';
-  const index = Buffer.from(await files.readFile(`/r/objects/pack/${name}`));
-  const count = index.readUInt32BE(8 + 255 * 4);
-  const names = 8 + 256 * 4;
-  const offsets = names + count * 24;
-  const [a, b] = oids.map((oid) => offsets + 4 * ((index.indexOf(Buffer.from(oid, 'hex'), names) - names) / 20)) as [number, number];
-  const [one, other] = [index.readUInt32BE(a), index.readUInt32BE(b)];
-  index.writeUInt32BE(other, a);
-  index.writeUInt32BE(one, b);
-  createHash('sha1')
-    .update(index.subarray(0, -20))
-    .digest()
-    .copy(index, index.length - 20);
-  await files.writeFile(`/r/objects/pack/${name}`, index);
+/** A number of seven bits a byte, smallest first, as packs and deltas write it. */
+export function varint(value: number): Buffer {
+  const bytes: number[] = [];
+  let rest = value;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) + 128);
+  return Buffer.from([...bytes, rest]);
+}
+
+/** A pack of these, with a good checksum. */
+export function packOf(entries: readonly PackEntry[]): Buffer {
+  const header = Buffer.from('PACK\0\0\0\x02\0\0\0\0', 'latin1');
+  header.writeUInt32BE(entries.length, 8);
+  const parts = entries.flatMap(({ type, content, size = content.length, base = Buffer.alloc(0) }) => {
+    const first = Buffer.from([(type << 4) | (size % 16) | (size >= 16 ? 128 : 0)]);
+    return [first, size >= 16 ? varint(Math.floor(size / 16)) : Buffer.alloc(0), base, deflateSync(content)];
+  });
+  const body = Buffer.concat([header, ...parts]);
+  return Buffer.concat([body, createHash('sha1').update(body).digest()]);
 }
 
 /** A server in front of the lab's, which may answer first. */

@@ -1,13 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import isomorphic, { type FsClient } from 'isomorphic-git';
-import http from 'isomorphic-git/http/node';
 import { describe, expect, it } from 'vitest';
 import { openGit } from '#src/adapters/git/index.ts';
-import { openMemoryFiles } from '#src/adapters/git/memory-files.ts';
-import { readRaw } from '#src/adapters/git/objects.ts';
-import { type Files, pathsOf, RELEASE, reasonOf, swapOffsets, withFront, withGit } from './git-parts.ts';
+import { pathsOf, RELEASE, reasonOf, withFront, withGit } from './git-parts.ts';
 
 describe('the wire is not trusted', () => {
   it('clones anew, within the same poll, where a pack was damaged on its way', () =>
@@ -38,20 +34,6 @@ describe('the wire is not trusted', () => {
       expect(damaged).toBe(1);
     }));
 
-  it('believes no index: content is hashed again', () =>
-    withGit(async (lab) => {
-      const commit = await lab.commit({ [RELEASE]: 'a', 'releases/w/2.yaml': 'b' }, 'first');
-      const { fs } = openMemoryFiles();
-      const store = { fs: fs as FsClient, gitdir: '/r', cache: {} };
-      await isomorphic.init({ ...store, dir: '/r', bare: true });
-      await isomorphic.addRemote({ ...store, remote: 'origin', url: lab.url });
-      await isomorphic.fetch({ ...store, http, url: lab.url, ref: 'main', singleBranch: true });
-      const blobs = await Promise.all([RELEASE, 'releases/w/2.yaml'].map(async (path) => (await lab.git(['rev-parse', `${commit}:${path}`])).trim()));
-      expect((await readRaw(store, blobs[0] ?? '', 'blob')).toString()).toBe('a');
-      await swapOffsets(fs.promises as Files, blobs);
-      await expect(readRaw({ ...store, cache: {} }, blobs[0] ?? '', 'blob')).rejects.toThrow('hashes to');
-    }));
-
   it('follows redirects within its origin, never to another', () =>
     withGit(async (lab) => {
       await lab.commit({ [RELEASE]: 'a' }, 'first');
@@ -77,11 +59,60 @@ describe('the wire is not trusted', () => {
         },
         async (url) => {
           const git = openGit({ url, branch: 'main' });
-          expect(await reasonOf(git.poll(null))).toBe('UnexpectedAnswer');
+          expect(await reasonOf(git.poll(null))).toBe('RedirectRefused');
           await git.close();
         },
       );
       expect(seen).toBe(1);
+    }));
+
+  it('goes on at the place that a renamed repository was found at, with the fetch too', () =>
+    withGit(async (lab) => {
+      await lab.commit({ [RELEASE]: 'a' }, 'first');
+      const posts: string[] = [];
+      await withFront(
+        lab,
+        async (url, body, pass) => {
+          if (url.startsWith('/old.git/info')) return { status: 301, headers: { location: url.replace('/old.git', '/releases.git') }, body: Buffer.alloc(0) };
+          if (body.length > 0) posts.push(url);
+          return { status: 200, body: await pass() };
+        },
+        async (url) => {
+          const git = openGit({ url: url.replace('/releases.git', '/old.git'), branch: 'main' });
+          expect(pathsOf(await git.poll(null))).toEqual([RELEASE]);
+          await git.close();
+        },
+      );
+      expect(posts).toEqual(['/releases.git/git-upload-pack', '/releases.git/git-upload-pack']);
+    }));
+
+  it('speaks protocol 0 where the host knows no other, and fetches what is new alone there too', () =>
+    withGit(async (lab) => {
+      const first = await lab.commit({ [RELEASE]: 'a'.repeat(1000) }, 'first');
+      await lab.git(['update-ref', 'refs/tags/main', first]);
+      const asked: string[] = [];
+      const server = createServer(async (request, response) => {
+        const chunks: Buffer[] = [];
+        for await (const chunk of request) chunks.push(chunk as Buffer);
+        const body = Buffer.concat(chunks);
+        asked.push(body.toString('latin1'));
+        const type = String(request.headers['content-type'] ?? '');
+        const init = body.length > 0 ? { method: 'POST', body, headers: { 'content-type': type } } : {};
+        // Without the header that asks for protocol 2.
+        const through = await fetch(new URL(request.url ?? '/', lab.url), init);
+        response.writeHead(200, { 'content-type': through.headers.get('content-type') ?? '' }).end(Buffer.from(await through.arrayBuffer()));
+      });
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const address = server.address();
+      const git = openGit({ url: `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}/releases.git`, branch: 'main' });
+      expect(pathsOf(await git.poll(null))).toEqual([RELEASE]);
+      await lab.commit({ 'releases/w/2.yaml': 'b' }, 'second');
+      expect(await git.poll(first)).toMatchObject({ kind: 'changed', descends: true });
+      expect(asked.some((body) => body.includes(`have ${first}`))).toBe(true);
+      expect(asked.join()).not.toContain('command=');
+      await git.close();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
     }));
 
   it('gives up on a silent server at its own deadline, and goes on afterwards', () =>
@@ -95,7 +126,10 @@ describe('the wire is not trusted', () => {
           const git = openGit({ url, branch: 'main' }, { pollSeconds: 0.5 });
           expect(await reasonOf(git.poll(null))).toBe('Unreachable');
           silent = false;
-          expect(pathsOf(await git.poll(null))).toEqual([RELEASE]);
+          // Half a second may be too little on a machine that does something else: it is asked until it is enough.
+          let poll = await git.poll(null).catch(() => null);
+          for (let left = 60; poll === null && left > 0; left -= 1) poll = await git.poll(null).catch(() => null);
+          expect(poll === null ? null : pathsOf(poll)).toEqual([RELEASE]);
           await git.close();
         },
       );

@@ -83,8 +83,9 @@ async function fill(pool: pg.Pool): Promise<void> {
   await pool.query(`insert into brokers (name, repository, generation) values ('main', 'eu', 4)`);
   await pool.query(`insert into sealings (workload, epoch, rotation) values ('chat', 1, 'r-1'), ('chat', 2, 'r-2')`);
   await pool.query(
-    `insert into revisions (workload, serial, release, sealing, rotation, kbs, state) values
-       ('chat', 1, 'sha256:01', 1, 'r-1', '{main}', 'serving'), ('chat', 2, 'sha256:02', 2, 'r-2', '{main}', 'published')`,
+    `insert into revisions (workload, serial, release, serials, releases, sealing, rotation, kbs, state) values
+       ('chat', 1, 'sha256:01', '{1}', '{sha256:01}', 1, 'r-1', '{main}', 'serving'),
+       ('chat', 2, 'sha256:02', '{2}', '{sha256:02}', 2, 'r-2', '{main}', 'published')`,
   );
   await pool.query(
     `insert into runs (id, workflow, revision, workload, step, waiting_for, about, since, ended_at) values

@@ -14,6 +14,12 @@ export interface KeyStoreUnderTest {
   readonly settle: () => Promise<void>;
   /** The next write arrives, and its answer does not. */
   readonly loseNextAnswer: () => void;
+  /** Lets days pass on the store's clock. */
+  readonly passDays: (days: number) => Promise<void>;
+  /** The days from the scheduling of a destruction to the key's end. */
+  readonly destructionWindowDays: number;
+  /** What an operator of the store does to a key that is pending destruction. */
+  readonly callBack: (keyId: string) => Promise<void>;
   readonly close: () => Promise<void>;
 }
 
@@ -68,6 +74,7 @@ export function keyStoreContract(name: string, open: () => Promise<KeyStoreUnder
     findingAndMaking(() => under);
     cryptography(() => under);
     disabling(() => under);
+    destroying(() => under);
     sendingOnce(() => under);
   });
 }
@@ -148,11 +155,49 @@ function disabling(under: () => KeyStoreUnderTest): void {
   });
 }
 
+function destroying(under: () => KeyStoreUnderTest): void {
+  const sealedThenScheduled = async () => {
+    const { store, settle } = under();
+    const keyId = await makeKey(under());
+    using plaintext = new Secret(randomBytes(32));
+    const canary = await store.encrypt(keyId, plaintext, CONTEXT);
+    await store.disable(permit(ROTATION, keyId).read);
+    await settle();
+    const scheduling = permit(ROTATION, keyId);
+    await store.scheduleDestruction(scheduling.read);
+    expect(scheduling.answers).toMatchObject([{ type: null, detail: { keyId } }]);
+    await settle();
+    return { store, keyId, canary };
+  };
+
+  it('shows a scheduled destruction with its day, refuses meanwhile, and has no such key afterwards', async () => {
+    const { store, keyId, canary } = await sealedThenScheduled();
+    const pending = await store.describe(keyId);
+    expect(pending).toMatchObject({ keyId, state: 'deactivated', destruction: { at: expect.stringMatching(/^\d{4}-/) } });
+    expect((await store.decrypt(keyId, canary, CONTEXT)).kind).toBe('refused');
+    await under().passDays(under().destructionWindowDays - 1);
+    expect(await store.describe(keyId)).toEqual(pending);
+    await under().passDays(2);
+    expect(await store.describe(keyId)).toBeNull();
+    expect(await store.find(ROTATION)).toEqual([]);
+    expect(await reasonOf(store.decrypt(keyId, canary, CONTEXT))).toBe('NotFound');
+  });
+
+  it('shows a key that was called back as disabled, for good', async () => {
+    const { store, keyId, canary } = await sealedThenScheduled();
+    await under().callBack(keyId);
+    expect(await store.describe(keyId)).toMatchObject({ keyId, state: 'deactivated', destruction: null });
+    await under().passDays(under().destructionWindowDays + 1);
+    expect(await store.describe(keyId)).toMatchObject({ keyId, state: 'deactivated', destruction: null });
+    expect((await store.decrypt(keyId, canary, CONTEXT)).kind).toBe('refused');
+  });
+}
+
 function sendingOnce(under: () => KeyStoreUnderTest): void {
   it('sends nothing without leave', async () => {
     const { store, settle } = under();
     const keyId = await makeKey(under());
-    for (const write of [store.create, store.disable, store.enable]) await write(fenced);
+    for (const write of [store.create, store.disable, store.enable, store.scheduleDestruction]) await write(fenced);
     await settle();
     expect(await store.find(ROTATION)).toMatchObject([{ keyId, state: 'active' }]);
   });

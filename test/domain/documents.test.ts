@@ -45,7 +45,7 @@ describe('the examples', () => {
   });
 
   it.each(EXAMPLES)('%s is taken as far as this version can carry it out', (kind, path) => {
-    const isLater = kind === 'Withdrawal' || kind === 'Reinstatement';
+    const isLater = kind === 'Reinstatement';
     expect(verdict(example(kind), path)).toBe(isLater ? 'NotSupportedYet' : 'parsed');
   });
 
@@ -190,14 +190,17 @@ describe('mistakes are named by their field', () => {
     ['plaintext without a manifest', (one) => Object.assign(one.artifact, { plaintextManifest: null }), 'Malformed', 'artifact.plaintextManifest'],
     ['plaintext from a serial', (one) => Object.assign(one.artifact, { from: 3 }), 'Malformed', 'artifact.from'],
     ['an image by tag', (one) => Object.assign(one, { images: { chat: 'registry.example/chat:1' } }), 'Malformed', 'images.chat'],
-    ['keep', (one) => Object.assign(one.artifact, { source: 'keep', address: null, plaintextManifest: null }), 'NotSupportedYet', 'artifact.source'],
-    ['reencrypt', (one) => Object.assign(one.artifact, { source: 'reencrypt', address: null }), 'NotSupportedYet', 'artifact.source'],
     ['provided', (one) => Object.assign(one.artifact, { source: 'provided' }), 'NotSupportedYet', 'artifact.source'],
     ['kserve-jwe', (one) => Object.assign(one.artifact, { codec: 'kserve-jwe' }), 'NotSupportedYet', 'artifact.codec'],
     ['propose', (one) => Object.assign(one.rollout, { mode: 'propose' }), 'NotSupportedYet', 'rollout.mode'],
     ['check-in', (one) => Object.assign(one.rollout.attestation, { source: 'check-in' }), 'NotSupportedYet', 'rollout.attestation.source'],
     ['counted', (one) => Object.assign(one.rollout.attestation, { source: 'counted' }), 'NotSupportedYet', 'rollout.attestation.source'],
-    ['a second target', (one) => one.targets.push({ ...one.targets[0], name: 'other' }), 'NotSupportedYet', 'targets'],
+    [
+      'another version of a Deployment',
+      (one) => Object.assign(one.targets[0] ?? {}, { apiVersion: 'apps/v1beta1' }),
+      'NotSupportedYet',
+      'targets.0.apiVersion',
+    ],
     ['a StatefulSet', (one) => Object.assign(one.targets[0] ?? {}, { kind: 'StatefulSet' }), 'NotSupportedYet', 'targets.0.kind'],
     ['az-snp-vtpm', (one) => Object.assign(one.guests['h200-snp'] ?? {}, { tee: 'az-snp-vtpm' }), 'NotSupportedYet', 'guests.h200-snp.tee'],
   ])('%s', (_name, change, reason, field) => {

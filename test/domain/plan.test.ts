@@ -4,6 +4,7 @@ import { type PlannedOf, plan } from '#src/domain/plan.ts';
 import type { RevisionState } from '#src/domain/release.ts';
 import { targetOf } from '#src/domain/target.ts';
 
+const PLAINTEXT = { kind: 'new', source: null } as const;
 const STATES: readonly RevisionState[] = ['accepted', 'live', 'published', 'serving', 'closing', 'retired'];
 
 function revision(serial: number, state: RevisionState, more: Partial<PlannedOf> = {}): PlannedOf {
@@ -50,19 +51,19 @@ describe('the target of a workload', () => {
 
 describe('the plan', () => {
   it('makes a revision of a release that has none, under a new sealing', () => {
-    expect(plan([{ digest: 'd1', serial: 1 }], [])).toEqual([{ kind: 'revision', release: 'd1', sealing: 'new' }]);
+    expect(plan([{ digest: 'd1', serial: 1, basis: PLAINTEXT }], [])).toEqual([{ kind: 'revision', release: 'd1', basis: PLAINTEXT }]);
   });
 
   it('retires everything that is not the target, whatever its state, because of the target', () => {
     const known = [revision(1, 'serving'), revision(2, 'accepted', { open: ['adopt-revision'] }), revision(3, 'accepted', { open: ['adopt-revision'] })];
-    expect(plan([{ digest: 'd3', serial: 3 }], known)).toEqual([
+    expect(plan([{ digest: 'd3', serial: 3, basis: PLAINTEXT }], known)).toEqual([
       { kind: 'run', workflow: 'retire-revision', revision: 1, cause: 'r-3' },
       { kind: 'run', workflow: 'retire-revision', revision: 2, cause: 'r-3' },
     ]);
   });
 
   it('retires nothing while there is no target', () => {
-    expect(plan([{ digest: 'd1', serial: 1 }], [revision(1, 'serving', { revoked: true })])).toEqual([]);
+    expect(plan([{ digest: 'd1', serial: 1, basis: PLAINTEXT }], [revision(1, 'serving', { revoked: true })])).toEqual([]);
   });
 
   it('makes no revision of a release that a newer accepted one has closed', () => {
@@ -70,8 +71,8 @@ describe('the plan', () => {
     expect(
       plan(
         [
-          { digest: 'd1', serial: 1 },
-          { digest: 'd2', serial: 2 },
+          { digest: 'd1', serial: 1, basis: PLAINTEXT },
+          { digest: 'd2', serial: 2, basis: PLAINTEXT },
         ],
         known,
       ),
@@ -88,7 +89,7 @@ describe('the plan', () => {
     fc.assert(
       fc.property(fc.array(anyRevision, { minLength: 1, maxLength: 6 }), (drawn) => {
         const known = drawn.map((more, place) => revision(place + 1, more.state, more));
-        const accepted = known.map(({ digest, release }) => ({ digest, serial: release.serial }));
+        const accepted = known.map(({ digest, release }) => ({ digest, serial: release.serial, basis: PLAINTEXT }));
         const planned = plan(accepted, known);
         const stored = known.map((item) => ({
           ...item,

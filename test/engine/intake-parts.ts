@@ -10,6 +10,8 @@ import { type Intake, type Report, takeIn } from '#src/engine/intake.ts';
 import { type LabFiles, type LabGit, openLabGit } from '#src/lab/git.ts';
 import { openLog } from '#src/log.ts';
 import type { Documents } from '#src/world.ts';
+import { basisOf } from '#state/basis.ts';
+import { documentLoaders } from '#state/document-loaders.ts';
 import { acceptedReleases } from '#state/documents.ts';
 import { withDatabase } from '#test/postgres.ts';
 import { type Files, INIT_DATA, makePerson, type Person, releaseText, revocationText, signedBy, trustText } from '../documents/people.ts';
@@ -38,7 +40,9 @@ export async function withBench(fn: (bench: Bench) => Promise<void>): Promise<vo
     const lab = await openLabGit({ folder });
     const git = openGit({ url: lab.url, branch: 'main' });
     const verifying = { verifyBundle, initialDigest: digestOf(TRUST), sample: true };
-    const intake: Intake = { ...verifying, pool, git, enlist: async () => undefined, misfit: async () => null, log: openLog('silent') };
+    const loaders = documentLoaders({ ...verifying, pool });
+    const basis: Intake['basis'] = (tx, release) => basisOf(tx, loaders.release, release);
+    const intake: Intake = { ...verifying, pool, git, enlist: async () => undefined, misfit: async () => null, basis, log: openLog('silent') };
     const push = async (files: LabFiles): Promise<Report> => {
       await lab.commit(files, 'a commit');
       return takeIn(intake);

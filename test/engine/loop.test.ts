@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { expect, it } from 'vitest';
 import { type LoopParts, startLoop } from '#src/engine/loop.ts';
+import { schedules } from '#src/engine/schedule.ts';
 import { openWake } from '#src/engine/wake.ts';
 import { Fault } from '#src/errors.ts';
 import { openMetrics } from '#src/metrics.ts';
@@ -99,5 +100,24 @@ it('what Git took away is taken out of the policy right after the pass over Git,
     passes.push(() => engine.revoke(testRevocation({ kind: 'release', workload: 'chat', serial: 1 })));
     loop.hint();
     expect(await until(() => JSON.stringify(granted(running)) === '[]')).toBe(true);
+  });
+});
+
+it('a clock that is moved on lets what fell due begin at once, and wakes what rests until then, without a resync', async () => {
+  await looping(async ({ pool, test, engine, start }) => {
+    await engine.accept(testRelease({ serial: 1, soakSeconds: 0, rotateAfterDays: 30 }));
+    await engine.drive();
+    const loop = await start();
+    const count = async (sql: string) => (await pool.query(sql)).rowCount;
+    expect(await until(async () => (await count('select 1 from schedules')) === schedules.length)).toBe(true);
+    await test.advance(31 * 86_400);
+    loop.clockMoved();
+    expect(await until(async () => (await count('select 1 from revisions')) === 2), 'the next epoch').toBe(true);
+    await pool.query(
+      `update runs set wake_at = instant() + interval '1 day', next_retry_at = instant() + interval '1 day', waiting_for = 'Soaking' where ended_at is null`,
+    );
+    await test.advance(2 * 86_400);
+    loop.clockMoved();
+    expect(await until(async () => (await count(`select 1 from runs where ended_at is null and waiting_for = 'Soaking'`)) === 0), 'looked at again').toBe(true);
   });
 });

@@ -61,6 +61,14 @@ test('words of others cannot move the cursor of a terminal', () => {
   expect(line).not.toMatch(/\p{Cc}/u);
 });
 
+test('the days that the clock is moved on are told, and not counted', () => {
+  const ladder = open();
+  const later = '2026-12-23T10:00:04.000Z';
+  expect(ladder({ event: 'clock-moved', at: '2026-12-23T10:00:03.000Z', days: 30 })).toMatch(/^LAB +3\.0 .*30 days/);
+  expect(ladder({ event: 'rotation-due', at: later, run, workload: 'chat', serial: 2, epoch: 2, dueAt: later })).toMatch(/^LAB +4\.0 .*epoch 2/);
+  expect(ladder({ event: 'reopened', at, run, workload: 'chat', serial: 2 }), 'said before, heard after').toMatch(/^LAB +2\.5 /);
+});
+
 test('an event of no interest makes no line', () => {
   expect(open()({ event: 'platform-accepted', at, id: 'hgx' })).toBeNull();
 });

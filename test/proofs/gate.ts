@@ -13,6 +13,22 @@ import { issue, type KeyedCertificate, makeAuthority } from '#src/lab/certificat
  */
 export type GateMode = 'open' | 'failing' | 'silent' | 'gone';
 
+/** A request that was answered behind a gate, whose answer the gate keeps. */
+export interface HeldAnswer {
+  readonly release: () => void;
+}
+
+/** A request that changes something, as it came through a gate. */
+export interface PassedWrite {
+  /** Method, path and `x-amz-target`. */
+  readonly what: string;
+  readonly body: string;
+  /** When it came, in milliseconds since 1970. */
+  readonly at: number;
+  /** null: no answer came back. */
+  status: number | null;
+}
+
 /** A gate on 127.0.0.1. */
 export interface Gate {
   readonly url: string;
@@ -23,6 +39,10 @@ export interface Gate {
    * the connection, and from then on the gate is `failing`. Resolves then.
    */
   readonly breakAt: (request: RegExp) => Promise<void>;
+  /** Keeps the answer to the next request that matches, and resolves when it is there. Another call takes the place of one that waits. */
+  readonly holdAt: (request: RegExp | null) => Promise<HeldAnswer>;
+  /** Every request but GET, in order. */
+  readonly writes: readonly PassedWrite[];
   readonly close: () => Promise<void>;
 }
 
@@ -38,13 +58,46 @@ async function listen(server: Server | ReturnType<typeof createTcp>, port: numbe
   return (server.address() as AddressInfo).port;
 }
 
+/** A document or a manifest is far smaller; weights pass no gate. */
+const BODY_MAX_CHARACTERS = 1024 * 1024;
+
+function wordsOf({ method, url, headers }: IncomingMessage): string {
+  return `${method} ${url} ${String(headers['x-amz-target'] ?? '')}`;
+}
+
+/** What a gate notes, and the one answer that it keeps. */
+function openEar() {
+  let holding: { readonly at: RegExp; readonly held: (answer: HeldAnswer) => void } | null = null;
+  const writes: PassedWrite[] = [];
+  const hear = (request: IncomingMessage): PassedWrite => {
+    const write: PassedWrite & { body: string } = { what: wordsOf(request), body: '', at: Date.now(), status: null };
+    if (request.method !== 'GET') writes.push(write);
+    request.on('data', (chunk: Buffer) => {
+      if (request.method !== 'GET' && write.body.length < BODY_MAX_CHARACTERS) write.body += chunk.toString('latin1');
+    });
+    return write;
+  };
+  const holdsAt = (request: IncomingMessage): ((answer: HeldAnswer) => void) | null => {
+    if (holding === null || !holding.at.test(wordsOf(request))) return null;
+    const { held } = holding;
+    holding = null;
+    return held;
+  };
+  const holdAt: Gate['holdAt'] = (at) =>
+    new Promise((held) => {
+      holding = at === null ? null : { at, held };
+    });
+  return { hear, holdsAt, holdAt, writes };
+}
+
 /** Opens a gate in front of an HTTP server, with a certificate of its own where that one speaks TLS. */
 async function openGate(upstream: string, tls: GateTls | null): Promise<Gate> {
   const behind = new URL(upstream);
   let mode: GateMode = 'open';
   let breaking: { readonly at: RegExp; readonly broken: () => void } | null = null;
-  const breaksAt = ({ method, url, headers }: IncomingMessage): (() => void) | null => {
-    if (breaking === null || !breaking.at.test(`${method} ${url} ${String(headers['x-amz-target'] ?? '')}`)) return null;
+  const ear = openEar();
+  const breaksAt = (request: IncomingMessage): (() => void) | null => {
+    if (breaking === null || !breaking.at.test(wordsOf(request))) return null;
     const { broken } = breaking;
     breaking = null;
     mode = 'failing';
@@ -52,6 +105,8 @@ async function openGate(upstream: string, tls: GateTls | null): Promise<Gate> {
   };
   const pass = (request: IncomingMessage, response: ServerResponse): void => {
     const lose = breaksAt(request);
+    const hold = ear.holdsAt(request);
+    const write = ear.hear(request);
     const { method = 'GET', url = '/', headers } = request;
     const options = { host: behind.hostname, port: behind.port, method, path: url, headers };
     const asked = tls === null ? askHttp(options) : askHttps({ ...options, ca: tls.upstreamAuthorityPem });
@@ -63,8 +118,13 @@ async function openGate(upstream: string, tls: GateTls | null): Promise<Gate> {
         });
         return;
       }
-      response.writeHead(answer.statusCode ?? 502, answer.headers);
-      answer.pipe(response);
+      write.status = answer.statusCode ?? null;
+      const giveBack = (): void => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(response);
+      };
+      if (hold === null) giveBack();
+      else hold({ release: giveBack });
     });
     asked.on('error', () => response.destroy());
     response.on('close', () => asked.destroy());
@@ -96,6 +156,8 @@ async function openGate(upstream: string, tls: GateTls | null): Promise<Gate> {
       new Promise((broken) => {
         breaking = { at, broken };
       }),
+    holdAt: ear.holdAt,
+    writes: ear.writes,
     close: shut,
   };
 }
@@ -120,6 +182,8 @@ export interface DatabaseGate {
   readonly url: string;
   /** `silent`: what stands stands still, in both directions. `gone`: what stands is ended, and what comes as well. */
   readonly set: (mode: 'open' | 'silent' | 'gone', url?: string) => void;
+  /** Where the database was last. */
+  readonly behind: () => string;
   readonly close: () => Promise<void>;
 }
 
@@ -153,6 +217,7 @@ export async function openDatabaseGate(url: string): Promise<DatabaseGate> {
   gated.port = String(port);
   return {
     url: gated.href,
+    behind: () => Object.assign(new URL(url), { port: String(behind) }).href,
     set: (next, at) => {
       mode = next;
       if (at !== undefined) behind = Number(new URL(at).port);

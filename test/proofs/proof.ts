@@ -20,6 +20,9 @@ export interface Stage {
   readonly events: readonly LabEvent[];
 }
 
+/** What a proof's lab has more than the story's. */
+export type StageOptions = Pick<SettingOptions, 'between' | 'betweenReplica' | 'replicas'> & { readonly onEvent?: (event: LabEvent) => void };
+
 /** What a proof says its facts to. */
 export interface Proof {
   /** Aborted when its time is over, or a person interrupts it. */
@@ -35,21 +38,21 @@ export interface Proof {
   /** What the promise gives, unless the proof ends before. */
   readonly inTime: <T>(promise: Promise<T>) => Promise<T>;
   /** Runs `work` on a lab, and closes it. */
-  readonly stage: (work: (stage: Stage) => Promise<void>, options?: Pick<SettingOptions, 'between'> & { onEvent?: (event: LabEvent) => void }) => Promise<void>;
+  readonly stage: (work: (stage: Stage) => Promise<void>, options?: StageOptions) => Promise<void>;
 }
 
 /**
  * Runs a proof as a program: one line a fact, exit code 0 where every one of them held. It ends within
- * `limitSeconds`, whatever hangs, and leaves neither process nor folder behind.
+ * `limitSeconds`, whatever hangs, and leaves neither process nor folder behind. Its lines go to `to`.
  */
-export async function prove(limitSeconds: number, work: (proof: Proof) => Promise<void>): Promise<void> {
+export async function prove(limitSeconds: number, work: (proof: Proof) => Promise<void>, to: NodeJS.WritableStream = process.stdout): Promise<void> {
   const ending = new AbortController();
   const limit = setTimeout(() => ending.abort(failure('DeadlinePassed', `the proof took more than ${limitSeconds} s`)), limitSeconds * 1000);
   // The kernel closes the guard's standard input with us: what we started is ended, and the folder removed.
   const last = setTimeout(() => process.exit(1), (limitSeconds + CLOSE_SECONDS) * 1000).unref();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => ending.abort(failure('Interrupted', name)));
   const startedAt = performance.now();
-  const { proof, failures } = proofOf(ending.signal);
+  const { proof, failures } = proofOf(ending.signal, to);
   try {
     await work(proof);
   } catch (thrown) {
@@ -64,9 +67,9 @@ export async function prove(limitSeconds: number, work: (proof: Proof) => Promis
   clearTimeout(last);
 }
 
-function proofOf(signal: AbortSignal): { readonly proof: Proof; readonly failures: () => number } {
+function proofOf(signal: AbortSignal, to: NodeJS.WritableStream): { readonly proof: Proof; readonly failures: () => number } {
   let failed = 0;
-  const note = (line: string): void => void process.stdout.write(`${line}\n`);
+  const note = (line: string): void => void to.write(`${line}\n`);
   const fact: Proof['fact'] = (claim, is, seen) => {
     if (!is) failed += 1;
     note(is ? `  yes  ${claim}` : `  NO   ${claim}${seen === undefined ? '' : `: ${typeof seen === 'string' ? seen : JSON.stringify(seen)}`}`);

@@ -181,7 +181,7 @@ describe('nobody-fetches-old', () => {
         Object.assign(pod, { address, containerId: address });
         await story.test.cluster.restart(pod);
         expect(pod.ready).toBe(true);
-        if (target !== undefined) await sightPods(story.engine.engine.world, story.engine.engine.ledger, target);
+        if (target !== undefined) await sightPods(story.test.cluster, story.engine.engine.ledger, target);
       }
       await story.engine.accept(testRelease({ serial: 2, ...QUICK }));
       await story.engine.drive();

@@ -5,6 +5,7 @@ import type { Known } from '#src/domain/release.ts';
 import { secondsBetween } from '#src/instant.ts';
 import { disableKey } from '#workflows/steps/disable-key.ts';
 import { encryptWeights } from '#workflows/steps/encrypt-weights.ts';
+import { makeResource } from '#workflows/steps/make-resource.ts';
 import { publishPolicy } from '#workflows/steps/publish-policy.ts';
 import { waitsFor } from '../world/engine.ts';
 import { testRelease } from '../world/release.ts';
@@ -79,10 +80,32 @@ describe('what is stored is checked before it is used', () => {
       await story.engine.accept(testRelease({ serial: 1 }));
       await story.engine.driveTo(1, 'make-resource');
       const look = await lookOf(story, 1);
-      const other: Known = { ...look.subject, rotation: 'r-0000000000000000' };
+      const rotation = 'r-0000000000000000';
+      const other: Known = { ...look.subject, rotation, sealing: { ...look.subject.sealing, rotation } };
       const row = await look.ledger.kept(keyPath(story.test.kbs.repository, look.subject));
       const ledger: typeof look.ledger = { ...look.ledger, kept: async () => row };
       await expect(encryptWeights.observe({ ...look, subject: other, ledger })).rejects.toMatchObject({ reason: 'Tampered' });
+    });
+  });
+
+  it('refuses to keep the bytes of a row that names another key, or another rotation', async () => {
+    await tell({}, async (story) => {
+      await story.engine.accept(testRelease({ serial: 1, soakSeconds: 0 }));
+      await story.engine.drive();
+      await story.engine.accept(testRelease({ serial: 2, keep: 1 }));
+      const look = await lookOf(story, 2);
+      const [row] = await look.ledger.sealed(look.subject.sealing.rotation);
+      if (row === undefined || makeResource.kind !== 'decision') throw new Error('release 1 brought a row');
+      const foreign = [
+        { ...row, keyId: 'another' },
+        { ...row, context: { ...row.context, rotation: 'r-0000000000000000' } },
+        { ...row, context: { ...row.context, installation: 'another' } },
+      ];
+      for (const one of foreign) {
+        const ledger: typeof look.ledger = { ...look.ledger, sealed: async () => [one] };
+        await expect(makeResource.decide({ ...look, ledger })).rejects.toMatchObject({ reason: 'Tampered' });
+      }
+      expect(await makeResource.decide(look)).toMatchObject({ kind: 'seen' });
     });
   });
 });

@@ -7,6 +7,8 @@ import { issue, makeAuthority } from '#src/lab/certificates.ts';
 /** What the verifier finds a guest to be. */
 export interface Guest {
   readonly svn: string;
+  /** Of the machine's firmware; the one that all have where it is not said. */
+  readonly launchDigest?: string;
   /** As the sample verifier writes it into the token; null: none was sent. */
   readonly initData: string | null;
   /** Whether its measurement is among the reference values now. */
@@ -62,7 +64,7 @@ function payloadOf(guest: Guest, teeKey: Json, at: Instant): Json {
           init_data: guest.initData,
           report_data: reportData,
           runtime_data_claims: runtimeData,
-          sample: { svn: guest.svn, debug: false, launch_digest: 'abcde', major_version: '1', minimum_minor_version: '1' },
+          sample: { svn: guest.svn, debug: false, launch_digest: guest.launchDigest ?? 'abcde', major_version: '1', minimum_minor_version: '1' },
         },
       },
     },

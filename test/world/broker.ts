@@ -10,7 +10,7 @@ import { type Instant, later } from '#src/instant.ts';
 import type { Clock, KeyBroker, ProberEvidence } from '#src/world.ts';
 import type { Verifier } from './attestation.ts';
 import { done, type Network, refused } from './hazards.ts';
-import { PUBLIC_URL } from './release.ts';
+import { PUBLIC_URL, WEST_URL } from './release.ts';
 
 /** W of every kind: long, so that a slow machine does not use it up while a test looks on. Seconds. */
 export const LATE_WRITE_SECONDS = 40;
@@ -25,29 +25,42 @@ export interface TestBroker extends KeyBroker {
   readonly resources: Map<KeyPath, Buffer>;
   /** Something that happens while a token for a policy is made: before the question is asked what to send. */
   whileMinting: (() => Promise<void>) | null;
+  /** What the machines' firmware is, as the verifier of every guest that starts from now on finds it. */
+  launchDigest: string;
   /** A guest starts: it attests through the proxy from its address, and fetches. The bytes, or null where they were refused. */
   readonly fetch: (path: KeyPath, guest: ProberEvidence, address: string) => Promise<Buffer | null>;
 }
+
+/** Which KBS of the test world: its name, where guests find it, and the first segment of our paths there. */
+export interface BrokerPlace {
+  readonly name: string;
+  readonly publicUrl: string;
+  readonly repository: string;
+}
+
+/** The KBS of every story. */
+export const MAIN_BROKER: BrokerPlace = { name: 'main', publicUrl: PUBLIC_URL, repository: 'keyturn-test' };
+/** Another one, for stories of two. */
+export const WEST_BROKER: BrokerPlace = { name: 'west-kbs', publicUrl: WEST_URL, repository: 'keyturn-west' };
 
 /**
  * A KBS that does what its last policy, reference values and resources say, whoever wrote them and in
  * whatever order they landed. It checks a write's token when it lands: none lands W after it was made.
  */
-export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, verifier: Verifier): TestBroker {
-  const name = 'main';
+export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, verifier: Verifier, place = MAIN_BROKER): TestBroker {
+  const { name } = place;
   const landsUntil = (at: Instant) => later(at, LATE_WRITE_SECONDS);
   const resources = new Map<KeyPath, Buffer>();
   const referenceValues = new Map<string, Json>();
   const broker: TestBroker = {
-    name,
-    repository: 'keyturn-test',
-    publicUrl: PUBLIC_URL,
+    ...place,
     attestationSigners: [verifier.authorityPem],
     lateWriteSeconds: { policy: LATE_WRITE_SECONDS, referenceValue: LATE_WRITE_SECONDS, resource: LATE_WRITE_SECONDS },
     policy: 'deny',
     referenceValues,
     resources,
     whileMinting: null,
+    launchDigest: 'abcde',
     publishPolicy: async (read) => {
       await broker.whileMinting?.();
       const permit = await read();
@@ -92,10 +105,13 @@ export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, ve
       return [answerOf(broker, path, as)];
     },
     fetch: async (path, guest, address) => {
-      const { token, teeKey } = await verifier.attest({ svn: guest.svn, initData: claimOf(guest), affirming: isAffirming(broker, guest) }, await clock());
+      const { token, teeKey } = await verifier.attest(
+        { svn: guest.svn, launchDigest: broker.launchDigest, initData: claimOf(guest), affirming: isAffirming(broker, guest) },
+        await clock(),
+      );
       const denied = await isDenied(pool, name, path);
       const answer = denied ? refused(404, 'ProxyDeny') : answerOf(broker, path, guest);
-      await record(pool, { path, address, token, teeKey, answer });
+      await record(pool, { kbs: name, path, address, token, teeKey, answer });
       return answer.status === 200 ? (resources.get(path) ?? null) : null;
     },
   };
@@ -133,6 +149,7 @@ async function isDenied(pool: pg.Pool, kbs: string, path: KeyPath): Promise<bool
 }
 
 interface Seen {
+  readonly kbs: string;
   readonly path: KeyPath;
   readonly address: string;
   readonly token: string;
@@ -141,13 +158,13 @@ interface Seen {
 }
 
 /** The rows that the proxy writes. */
-async function record(pool: pg.Pool, { path, address, token, teeKey, answer }: Seen): Promise<void> {
+async function record(pool: pg.Pool, { kbs, path, address, token, teeKey, answer }: Seen): Promise<void> {
   const session = digestOf(randomBytes(16));
   await pool.query(
     `with handshake as (insert into handshakes (kbs, proxy, address, session_digest, token_digest, token, tee_key)
-       values ('main', 'test', $1, $2, $3, $4, $5) returning id)
+       values ($10, 'test', $1, $2, $3, $4, $5) returning id)
      insert into fetches (kbs, proxy, path, address, session_digest, handshake, decision, status, type, request_id)
-       select 'main', 'test', $6, $1, $2, id, $7, $8, $9, $2 from handshake`,
-    [address, session, digestOf(token), token, teeKey, path, answer.status === 200 ? 'released' : 'refused', answer.status, answer.type],
+       select $10, 'test', $6, $1, $2, id, $7, $8, $9, $2 from handshake`,
+    [address, session, digestOf(token), token, teeKey, path, answer.status === 200 ? 'released' : 'refused', answer.status, answer.type, kbs],
   );
 }

@@ -32,6 +32,8 @@ interface Deployment {
 
 /** The cluster of the test world, and what people and the platform do in it. */
 export interface TestCluster extends Cluster {
+  /** A test sets them when it likes. */
+  windows: Cluster['windows'];
   readonly add: (options?: DeploymentOptions) => void;
   /** The Deployment controller and the kubelets do one thing: replace at most one pod of each Deployment, start what is down. */
   readonly tick: () => Promise<void>;
@@ -45,25 +47,35 @@ export interface TestCluster extends Cluster {
   readonly inject: (pod: TestPod) => () => void;
   /** What `kubectl rollout undo` brings back: the template that the object had before its last change. */
   readonly undo: (name: string) => void;
+  /** Somebody deletes an object, and its pods with it. */
+  readonly remove: (name: string) => void;
+  /** Its API answers nobody; what runs in it goes on. */
+  silent: boolean;
 }
 
 interface Parts {
   readonly network: Network;
   readonly clock: Clock;
-  readonly broker: TestBroker;
+  /** Guests find theirs by the address in their init-data. */
+  readonly brokers: readonly TestBroker[];
   readonly weights: TestWeights;
+  readonly name: string;
+  /** The first two numbers of its pods' addresses. */
+  readonly network16: string;
 }
 
 /** One cluster with a Deployment controller that surges by none, and guests that are ready only once they opened the weights. */
 export function openTestCluster(parts: Parts): TestCluster {
-  const { network, clock } = parts;
+  const { network, clock, name: own } = parts;
   const deployments = new Map<string, Deployment>();
   const histories = new Map<string, Json[]>();
   const pods: TestPod[] = [];
   const strays: TestPod[] = [];
   const counter = { pods: 0, boots: 0 };
-  const deploymentOf = ({ kind, name }: Pick<TargetRef, 'kind' | 'name'>): Deployment | null =>
-    kind === 'Deployment' ? (deployments.get(name) ?? null) : null;
+  const deploymentOf = ({ kind, name }: Pick<TargetRef, 'kind' | 'name'>): Deployment | null => {
+    if (cluster.silent) throw new Fault('Unreachable', `${own}: no answer`);
+    return kind === 'Deployment' ? (deployments.get(name) ?? null) : null;
+  };
   const write = (name: string, operations: readonly PatchOperation[]): void => {
     const deployment = deployments.get(name);
     if (deployment === undefined) return;
@@ -81,14 +93,20 @@ export function openTestCluster(parts: Parts): TestCluster {
     pod.ready = await starts(parts, pod);
     pod.phase = 'Running';
   };
-  return {
-    name: 'east',
+  const cluster: TestCluster = {
+    name: own,
+    silent: false,
     clockBoundSeconds: 1,
+    windows: [],
     all: () => pods,
     add: (options = {}) => {
       const name = options.name ?? 'chat';
       deployments.set(name, { object: deploymentObject(name, options), resourceVersion: 1, generation: 1, managers: [] });
       histories.set(name, []);
+    },
+    remove: (name) => {
+      deployments.delete(name);
+      for (const gone of pods.filter((pod) => pod.deployment === name)) pods.splice(pods.indexOf(gone), 1);
     },
     managedBy: (name, managers) => {
       const deployment = deployments.get(name);
@@ -122,7 +140,7 @@ export function openTestCluster(parts: Parts): TestCluster {
         return done();
       };
       const what = change.templateAnnotations['keyturn.dev/rotation'] ?? target.name;
-      await network.send({ system: 'east', verb: 'patch', what, effect, answered: async () => {}, landsUntil: () => null });
+      await network.send({ system: own, verb: 'patch', what, effect, answered: async () => {}, landsUntil: () => null });
       if (answer.conflict) throw new Fault('Conflict', `patch of ${target.name}`);
     },
     rehearse: async (target, change) => {
@@ -130,41 +148,48 @@ export function openTestCluster(parts: Parts): TestCluster {
       if (read === null) throw new Fault('NotFound', `deployment ${target.name}`);
       return viewOf({ ...read, object: applied(read.object, operationsOf(read.object, fieldsOf(change))) });
     },
-    pods: async (target) => [...pods, ...strays].filter((pod) => pod.deployment === target.name).map((pod) => ({ ...pod })),
+    pods: async (target) => {
+      deploymentOf(target);
+      return [...pods, ...strays].filter((pod) => pod.deployment === target.name).map((pod) => ({ ...pod }));
+    },
     tick: async () => {
       for (const [name, { object }] of deployments) {
         for (const gone of pods.filter((pod) => pod.deployment === name && pod.terminating)) pods.splice(pods.indexOf(gone), 1);
         const wanted = replicasOf(object);
-        const own = pods.filter((pod) => pod.deployment === name);
-        const old = own.find((pod) => !same(pod.template, templateOf(object)));
-        const allUp = own.length === wanted && own.every((pod) => pod.ready || !same(pod.template, templateOf(object)));
+        const running = pods.filter((pod) => pod.deployment === name);
+        const old = running.find((pod) => !same(pod.template, templateOf(object)));
+        const allUp = running.length === wanted && running.every((pod) => pod.ready || !same(pod.template, templateOf(object)));
         if (old !== undefined && allUp) old.terminating = true;
-        for (let missing = wanted - own.length; missing > 0; missing -= 1) {
+        for (let missing = wanted - running.length; missing > 0; missing -= 1) {
           counter.pods += 1;
-          pods.push(newPod(name, counter.pods, templateOf(object)));
+          pods.push(newPod(parts, name, counter.pods, templateOf(object)));
         }
-        for (const pod of own.filter((one) => !one.ready && !one.terminating)) await boot(pod);
+        for (const pod of running.filter((one) => !one.ready && !one.terminating)) await boot(pod);
       }
     },
   };
+  return cluster;
 }
 
 /** What the guest in a pod does at its start: attest, fetch the key that its template names, open the weights with it. */
-async function starts({ broker, weights }: Parts, pod: TestPod): Promise<boolean> {
+async function starts({ brokers, weights }: Parts, pod: TestPod): Promise<boolean> {
   const environment = (name: string) => textAt(pod.template, `/spec/containers/name=chat/env/name=${name}/value`);
   const annotation = textAt(pod.template, '/metadata/annotations/io.katacontainers.config.hypervisor.cc_init_data');
   const path = environment('KEY_URI').replace('kbs:///', '');
   if (path === '' || annotation === '' || pod.address === null) return false;
   const svn = textAt(pod.template, '/spec/runtimeClassName').replace('kata-lab-', '');
   const initData = gunzipSync(Buffer.from(annotation, 'base64')).toString();
+  const url = /^url = "([^"]+)"/m.exec(initData)?.[1];
+  const broker = brokers.find(({ publicUrl }) => publicUrl === url) ?? brokers[0];
+  if (broker === undefined) return false;
   const key = await broker.fetch(path, { tee: 'sample', svn, initData }, pod.address);
   return key !== null && weights.opens(environment('ARTIFACT'), key);
 }
 
-function newPod(deployment: string, number: number, template: Json): TestPod {
+function newPod({ name, network16 }: Parts, deployment: string, number: number, template: Json): TestPod {
   const annotations = readPointer(template, '/metadata/annotations') as Record<string, string>;
   return {
-    uid: `uid-${number}`,
+    uid: `uid-${name}-${number}`,
     name: `${deployment}-${number}`,
     deployment,
     template,
@@ -172,7 +197,7 @@ function newPod(deployment: string, number: number, template: Json): TestPod {
     terminating: false,
     ready: false,
     hostNetwork: false,
-    address: `127.64.${Math.floor(number / 250)}.${(number % 250) + 1}`,
+    address: `${network16}.${Math.floor(number / 250)}.${(number % 250) + 1}`,
     annotations,
     containerId: null,
     startedAt: null as Instant | null,

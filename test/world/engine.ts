@@ -1,17 +1,20 @@
 import type pg from 'pg';
 import { type Digest, digestOf } from '#src/digest.ts';
+import type { Reason } from '#src/domain/reasons.ts';
 import type { Known, Release, Revocation } from '#src/domain/release.ts';
 import type { Engine } from '#src/engine/look.ts';
 import { type Looked, lookAt } from '#src/engine/run.ts';
 import { type Instant, secondsBetween } from '#src/instant.ts';
 import { silentLog } from '#src/log.ts';
 import { acceptBaseline, acceptRelease, acceptRevocation } from '#state/acceptance.ts';
+import { basisOf } from '#state/basis.ts';
 import { ensureBrokers } from '#state/brokers.ts';
 import { transaction } from '#state/database.ts';
 import { openLedger } from '#state/ledger.ts';
 import { knownRevisions } from '#state/revisions.ts';
-import { openRuns } from '#state/runs.ts';
+import { lockWorkload, openRuns } from '#state/runs.ts';
 import type { Loaders } from '#state/want.ts';
+import { acceptWithdrawal, type Barred, type Withdrawal, withdrawalBar } from '#state/withdrawals.ts';
 import { workflows } from '#workflows/index.ts';
 import { type Gate, no, type Workflow, yes } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';
@@ -23,9 +26,11 @@ const ROUNDS_MAX = 400;
 /** The production engine, state and workflows over a test world. */
 export interface TestEngine {
   readonly engine: Engine;
-  /** What Git's acceptance does, without Git: the document's row, and the transaction of its fact. */
-  readonly accept: (release: Release) => Promise<void>;
+  /** What Git's acceptance does, without Git: the document's row, and the transaction of its fact. Returns why it does not rest on what it names; null: accepted. */
+  readonly accept: (release: Release) => Promise<Reason | null>;
   readonly revoke: (revocation: Revocation) => Promise<void>;
+  /** The same for a withdrawal. Returns what stands against it; null: accepted. */
+  readonly withdraw: (withdrawal: Withdrawal) => Promise<Barred | null>;
   readonly known: (serial: number) => Promise<Known>;
   /** One look at every open run, and one tick of the cluster. */
   readonly round: () => Promise<readonly Looked[]>;
@@ -40,20 +45,22 @@ export interface EngineParts {
   /** The pool that the engine alone uses; the ledger and the test keep theirs. */
   readonly pool?: pg.Pool;
   readonly workflows?: readonly Workflow[];
+  /** The platforms that are accepted by now. */
+  readonly platforms?: Loaders['platforms'];
 }
 
 /** Joins engine, ledger and world on a database of its own, with the baseline accepted. */
 export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: EngineParts = {}): Promise<TestEngine> {
   const releases = new Map<string, Release>();
-  const baseline = digestOf(JSON.stringify(BASELINE));
+  const baselines = new Map(test.brokers.map(({ name }) => [digestOf(`baseline ${name}`), { ...BASELINE, kbs: name }]));
   const loaders: Loaders = {
     release: async (digest) => {
       const release = releases.get(digest);
       if (release === undefined) throw new Error(`no release ${digest}`);
       return release;
     },
-    baseline: async () => BASELINE,
-    platforms: async () => [],
+    baseline: async (digest) => baselines.get(digest as Digest) ?? BASELINE,
+    platforms: parts.platforms ?? (async () => []),
   };
   const enlist = async () => {};
   const brake: Brake = { before: null };
@@ -68,12 +75,13 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     owner: 'test',
     held: async () => new Map(),
   };
-  await ensureBrokers(pool, [{ name: test.kbs.name, repository: test.kbs.repository }]);
-  await transaction(pool, (tx) => acceptBaseline(tx, { ...BASELINE, digest: baseline }, enlist));
+  await ensureBrokers(pool, test.brokers);
+  for (const [digest, baseline] of baselines) await transaction(pool, (tx) => acceptBaseline(tx, { ...baseline, digest }, enlist));
   const round = async (): Promise<readonly Looked[]> => {
     const looks: Looked[] = [];
     for (const run of await openRuns(pool)) looks.push(await lookAt(engine, run));
     await test.cluster.tick();
+    await test.west.cluster.tick();
     return looks;
   };
   const known = async (serial: number): Promise<Known> => {
@@ -97,12 +105,29 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     accept: async (release) => {
       releases.set(release.digest, release);
       await storeDocument(pool, 'Release', release);
-      await transaction(pool, (tx) => acceptRelease(tx, release, enlist));
+      return transaction(pool, async (tx) => {
+        const resting = await basisOf(tx, loaders.release, release);
+        if (resting.kind !== 'found') {
+          await tx.query('delete from documents where digest = $1', [release.digest]);
+          return resting.reason;
+        }
+        await acceptRelease(tx, release, enlist, resting);
+        return null;
+      });
     },
     revoke: async (revocation) => {
       test.git.revocations.push(revocation);
       await storeDocument(pool, 'Revocation', revocation);
       await transaction(pool, (tx) => acceptRevocation(tx, revocation, enlist));
+    },
+    withdraw: async (withdrawal) => {
+      await storeDocument(pool, 'Withdrawal', withdrawal);
+      return transaction(pool, async (tx) => {
+        await lockWorkload(tx, withdrawal.workload);
+        const bar = await withdrawalBar(tx, withdrawal);
+        if (bar === null) await acceptWithdrawal(tx, withdrawal, enlist);
+        return bar;
+      });
     },
     driveTo: async (serial, step, workflow = 'adopt-revision') => {
       brake.before = (name, subject, next) => name === workflow && subject.release.serial === serial && isAfter(name, step, next);

@@ -13,6 +13,8 @@ export interface KeyStoreOptions {
   /** A disabled key still decrypts for this long. Seconds. */
   readonly disableLagSeconds: number;
   readonly disabledProofSeconds: number;
+  /** From the scheduling of a destruction until the key is gone. Days. */
+  readonly destructionWindowDays: number;
 }
 
 interface Key {
@@ -22,12 +24,15 @@ interface Key {
   readonly madeAt: Instant;
   state: KeyState;
   disabledAt: Instant | null;
+  destruction: { readonly at: Instant } | null;
 }
 
 /** The key store of the test world, and what it holds. */
 export interface TestKeyStore extends KeyStore {
-  /** Key ids by state, of one rotation or of all. */
+  /** Key ids by state, of one rotation or of all; those that are gone have no key any more. */
   readonly keys: (rotation?: string) => readonly { readonly keyId: string; readonly rotation: string; readonly state: KeyState }[];
+  /** What an operator of the store does: the key comes back disabled. Throws where nothing is pending. */
+  readonly callBack: (keyId: string) => void;
 }
 
 /** Real AES-256-GCM with the context as associated data; listings that lag; answers that the network loses. */
@@ -38,6 +43,12 @@ export function openTestKeyStore(name: string, network: Network, clock: Clock, o
     if (key === undefined) throw new Fault('NotFound', `${name}: no key ${keyId}`);
     return key;
   };
+  /** What was due is gone: there is nothing left to ask. */
+  const sweep = async (): Promise<Instant> => {
+    const now = await clock();
+    for (const { keyId, destruction } of keys.values()) if (destruction !== null && destruction.at <= now) keys.delete(keyId);
+    return now;
+  };
   const setState = (verb: 'disable' | 'enable', state: KeyState): KeyStore['disable'] => {
     return async (read) => {
       const permit = await read();
@@ -45,6 +56,7 @@ export function openTestKeyStore(name: string, network: Network, clock: Clock, o
       const { keyId } = permit.value;
       const effect = (at: Instant) => {
         const key = keyOf(keyId ?? '');
+        if (key.destruction !== null) return refused(400, 'KMSInvalidStateException');
         key.state = state;
         key.disabledAt = state === 'active' ? null : at;
         return done();
@@ -56,32 +68,54 @@ export function openTestKeyStore(name: string, network: Network, clock: Clock, o
     name,
     disabledProofSeconds: options.disabledProofSeconds,
     keys: (rotation) => [...keys.values()].filter((key) => rotation === undefined || key.rotation === rotation),
+    callBack: (keyId) => {
+      const key = keyOf(keyId);
+      if (key.destruction === null) throw new Error(`${keyId} is not pending`);
+      key.destruction = null;
+    },
     find: async (rotation) => {
-      const now = await clock();
+      const now = await sweep();
       return [...keys.values()].filter((key) => key.rotation === rotation && later(key.madeAt, options.listingLagSeconds) <= now);
     },
-    describe: async (keyId) => keys.get(keyId) ?? null,
+    describe: async (keyId) => {
+      await sweep();
+      return keys.get(keyId) ?? null;
+    },
     create: async (read) => {
       const permit = await read();
       if (permit === null) return;
       const keyId = `key-${keys.size + 1}-${randomBytes(4).toString('hex')}`;
       const { rotation } = permit.value;
       const effect = (at: Instant) => {
-        keys.set(keyId, { keyId, rotation, bytes: randomBytes(32), madeAt: at, state: 'active', disabledAt: null });
+        keys.set(keyId, { keyId, rotation, bytes: randomBytes(32), madeAt: at, state: 'active', disabledAt: null, destruction: null });
         return done({ keyId });
       };
       await network.send({ system: name, verb: 'create', what: rotation, effect, answered: permit.answered, landsUntil: () => null });
     },
     disable: setState('disable', 'deactivated'),
     enable: setState('enable', 'active'),
+    scheduleDestruction: async (read) => {
+      const permit = await read();
+      if (permit === null) return;
+      const { keyId } = permit.value;
+      const effect = (at: Instant) => {
+        const key = keyOf(keyId ?? '');
+        if (key.destruction !== null) return refused(400, 'KMSInvalidStateException');
+        key.state = 'deactivated';
+        key.disabledAt ??= at;
+        key.destruction = { at: later(at, options.destructionWindowDays * 86_400) };
+        return done({ keyId: key.keyId });
+      };
+      await network.send({ system: name, verb: 'destroy', what: keyId ?? '', effect, answered: permit.answered, landsUntil: () => null });
+    },
     encrypt: async (keyId, plaintext, context) => {
       const key = keyOf(keyId);
       if (key.state !== 'active') throw new Fault('KeyDisabled', `${name}: ${keyId} is disabled`);
       return sealed(key.bytes, plaintext.reveal(), context);
     },
     decrypt: async (keyId, ciphertext, context) => {
+      const now = await sweep();
       const key = keyOf(keyId);
-      const now = await clock();
       const refuses = key.disabledAt !== null && later(key.disabledAt, options.disableLagSeconds) <= now;
       if (refuses) return { kind: 'refused', answer: refused(400, 'DisabledException') };
       const plaintext = opened(key.bytes, ciphertext, context);

@@ -13,10 +13,20 @@ export interface ReleaseOptions {
   readonly minimumAttested?: number;
   readonly image?: string;
   readonly initData?: string;
+  /** Keeps or re-encrypts the sealing of an older serial; null: of the last one. */
+  readonly keep?: number | null;
+  readonly reencrypt?: number | null;
+  readonly rotateAfterDays?: number;
+  readonly destroyAfterDays?: number;
+  /** A second target, of the same name in the other cluster; `kbs`: where its guests fetch. */
+  readonly west?: { readonly kbs: 'main' | 'west-kbs'; readonly svn?: string; readonly retireWithoutSeconds?: number | null };
 }
 
 /** The name that guests use for the test world's KBS. */
 export const PUBLIC_URL = 'https://kbs.test:8443';
+
+/** The same of the other KBS, for stories of two. */
+export const WEST_URL = 'https://kbs.west.test:8443';
 
 /** An image that exists nowhere. */
 export function imageOf(serial: number): string {
@@ -35,6 +45,8 @@ export function testRelease(options: ReleaseOptions): Release {
   const { workload = 'chat', serial, svn = String(serial) } = options;
   const image = options.image ?? imageOf(serial);
   const initData = options.initData ?? initDataFor(image);
+  const { west } = options;
+  const westData = initDataFor(image, west?.kbs === 'west-kbs' ? WEST_URL : PUBLIC_URL);
   const document = {
     apiVersion: 'keyturn.dev/v1alpha1' as const,
     kind: 'Release' as const,
@@ -42,20 +54,11 @@ export function testRelease(options: ReleaseOptions): Release {
     serial,
     previous: null,
     expires: '2099-01-01T00:00:00Z',
-    artifact: {
-      source: 'plaintext' as const,
-      from: null,
-      address: `file:///plaintext/${workload}/${serial}`,
-      keyPath: null,
-      plaintextManifest: digestOf(`manifest ${workload} ${serial}`),
-      stores: ['models'],
-      codec: 'tink-aes256-gcm-hkdf-1mb' as const,
-      format: 'safetensors',
-    },
+    artifact: artifactOf(workload, options),
     images: { chat: image },
-    guests: { sample: guestOf(serial, svn, initData) },
-    targets: [targetOf(workload, svn, options.minimumAttested ?? 3)],
-    key: { store: 'kms', rotateAfterDays: null, rotateBy: 'reencrypt' as const, destroyAfterDays: null },
+    guests: { sample: guestOf(serial, svn, initData), ...(west === undefined ? {} : { west: guestOf(serial, west.svn ?? svn, westData) }) },
+    targets: [targetOf(workload, svn, options.minimumAttested ?? 3), ...(west === undefined ? [] : [westOf(workload, west, west.svn ?? svn)])],
+    key: { store: 'kms', rotateAfterDays: options.rotateAfterDays ?? null, rotateBy: 'reencrypt' as const, destroyAfterDays: options.destroyAfterDays ?? null },
     rollout: {
       mode: 'patch' as const,
       batch: 1,
@@ -66,7 +69,22 @@ export function testRelease(options: ReleaseOptions): Release {
     },
   };
   const digest = digestOf(JSON.stringify(document));
-  return { ...document, digest, path: `releases/${workload}/${serial}.yaml`, approvedBy: ['ada', 'bo'], trustVersion: 1, initData: { sample: initData } };
+  return {
+    ...document,
+    digest,
+    path: `releases/${workload}/${serial}.yaml`,
+    approvedBy: ['ada', 'bo'],
+    trustVersion: 1,
+    initData: { sample: initData, ...(west === undefined ? {} : { west: westData }) },
+  };
+}
+
+function artifactOf(workload: string, { serial, keep, reencrypt }: ReleaseOptions): Release['artifact'] {
+  const same = { keyPath: null, stores: ['models'], codec: 'tink-aes256-gcm-hkdf-1mb' as const, format: 'safetensors' };
+  if (keep !== undefined) return { ...same, source: 'keep', from: keep, address: null, plaintextManifest: null };
+  if (reencrypt !== undefined) return { ...same, source: 'reencrypt', from: reencrypt, address: null, plaintextManifest: null };
+  const plaintextManifest = digestOf(`manifest ${workload} ${serial}`);
+  return { ...same, source: 'plaintext', from: null, address: `file:///plaintext/${workload}/${serial}`, plaintextManifest };
 }
 
 function guestOf(serial: number, svn: string, initData: string): Release['guests'][string] {
@@ -99,6 +117,11 @@ function targetOf(workload: string, svn: string, minimumAttested: number): Relea
       '/spec/template/spec/containers/name=chat/env/name=ARTIFACT/value': `\${artifact}`,
     },
   };
+}
+
+function westOf(workload: string, west: NonNullable<ReleaseOptions['west']>, svn: string): Release['targets'][number] {
+  const { kbs, retireWithoutSeconds } = west;
+  return { ...targetOf(workload, svn, 1), cluster: 'west', guest: 'west', kbs, ...(retireWithoutSeconds === undefined ? {} : { retireWithoutSeconds }) };
 }
 
 /** The baseline that lets Keyturn write to the test world's KBS. */

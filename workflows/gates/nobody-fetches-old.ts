@@ -1,4 +1,5 @@
 import { type Place, placesOf } from '../places.ts';
+import { asTargetSays, isGoneWithout } from '../reach.ts';
 import { type Gate, type Look, no, type Verdict, yes } from '../step.ts';
 
 /**
@@ -24,13 +25,29 @@ export const nobodyFetchesOld: Gate = {
 /** How many fetches of the path are accounted for; a verdict where one is not. */
 async function releasedAt(look: Look, { kbs, path }: Place, servingSince: string): Promise<number | Verdict> {
   const released = (await look.ledger.fetches(kbs, path, null)).filter((fetch) => fetch.decision === 'released');
-  const late = released.find((fetch) => fetch.at >= servingSince);
-  if (late !== undefined) return no('OldKeyFetched', `${path} by ${late.address} at ${late.at}`);
-  for (const fetch of new Map(released.map((one) => [one.address, one])).values()) {
+  const { clusters, silent } = await clustersAt(look, kbs);
+  const last = [...released].sort((a, b) => (a.at < b.at ? -1 : 1));
+  // The last of each address: whether it came after the target served is all that counts.
+  for (const fetch of new Map(last.map((one) => [one.address, one])).values()) {
     // Any boot, earlier or later: two pods never share an address at once, so whoever had it before a
-    // pod of ours is gone, and a container that was restarted is a new boot of the same pod.
-    const boots = await look.ledger.sightings(fetch.address);
+    // pod of ours is gone, and a container that was restarted is a new boot of the same pod. But only
+    // where guests of this KBS run: another cluster may use the same network.
+    const boots = (await look.ledger.sightings(fetch.address)).filter(({ cluster }) => clusters.has(cluster));
+    const late = fetch.at >= servingSince && !(boots.length > 0 && boots.every(({ cluster }) => silent.has(cluster)));
+    if (late) return no('OldKeyFetched', `${path} by ${fetch.address} at ${fetch.at}`);
     if (boots.length === 0) return no('OldKeyFetched', `${path} by ${fetch.address} at ${fetch.at}, where no pod was seen`);
   }
   return released.length;
+}
+
+/** The clusters whose guests fetch at this KBS; `silent`: those of them that are no longer waited for, so that their pods' fetches are not either. */
+async function clustersAt(look: Look, kbs: string): Promise<{ readonly clusters: ReadonlySet<string>; readonly silent: ReadonlySet<string> }> {
+  const clusters = new Set<string>();
+  const silent = new Set<string>();
+  for (const place of look.subject.release.targets.filter((target) => target.kbs === kbs)) {
+    clusters.add(place.cluster);
+    const since = await look.ledger.silentSince(place.cluster);
+    if (since !== null && isGoneWithout(asTargetSays(look.target, place), since, look.now)) silent.add(place.cluster);
+  }
+  return { clusters, silent };
 }

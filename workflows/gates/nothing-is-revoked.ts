@@ -24,7 +24,7 @@ function touches(revocation: Revocation, known: Known, world: World): boolean {
     case 'workload':
       return subject.workload === release.workload;
     case 'release':
-      return subject.workload === release.workload && subject.serial === release.serial;
+      return subject.workload === release.workload && known.serials.includes(subject.serial);
     case 'key':
       return keyTouches(subject, known, world);
     // What follows cannot be carried out yet, so it holds whatever it could mean.

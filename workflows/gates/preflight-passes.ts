@@ -4,33 +4,41 @@ import type { Json } from '#src/domain/json.ts';
 import { readPointer } from '#src/domain/pointer.ts';
 import { type Known, targetName } from '#src/domain/release.ts';
 import { isFault } from '#src/errors.ts';
-import type { World } from '#src/world.ts';
-import { type Gate, no, yes } from '../step.ts';
+import type { Cluster, World } from '#src/world.ts';
+import { askEach, requireSome, withoutOf } from '../reach.ts';
+import { type Gate, type Look, no, yes } from '../step.ts';
 import { changeOf, INIT_DATA_POINTER, initDataOf } from '../template.ts';
 
 /**
  * The patch would be accepted, and would roll the workload the way the release allows: a dry run,
- * since a patch that is refused half-way, or rolls all pods at once, cannot be taken back.
+ * since a patch that is refused half-way, or rolls all pods at once, cannot be taken back. Asked of every
+ * cluster that answers; one that does not is patched when it was asked.
  */
 export const preflightPasses: Gate = {
   name: 'preflight-passes',
-  ask: async ({ subject, world }) => {
+  ask: async (look) => {
+    const round = await askEach(look, look.subject.release.targets, (target, cluster) => rehearsalOf(look, target, cluster));
     const passed: Record<string, Json> = {};
-    for (const target of subject.release.targets) {
-      const rehearsed = await rehearse(world, subject, target);
-      if (typeof rehearsed === 'string') return no('PreflightFailed', `${targetName(target)}: ${rehearsed}`);
-      const wrong = wrongIn(rehearsed.object, subject, target, world.broker(target.kbs).publicUrl);
-      if (wrong !== null) return no('PreflightFailed', `${targetName(target)}: ${wrong}`);
-      passed[targetName(target)] = { resourceVersion: rehearsed.resourceVersion };
+    for (const { target, value: rehearsal } of round.answered) {
+      if (typeof rehearsal === 'string') return no('PreflightFailed', `${targetName(target)}: ${rehearsal}`);
+      passed[targetName(target)] = rehearsal;
     }
-    return yes({ rehearsed: passed });
+    requireSome(round);
+    return yes({ rehearsed: passed, ...withoutOf(round) });
   },
 };
 
+/** The version of the object that the patch was rehearsed on; text: why it cannot be made. Throws Fault. */
+export async function rehearsalOf({ world, subject }: Look, target: TargetDocument, cluster: Cluster): Promise<string | { readonly resourceVersion: string }> {
+  const rehearsed = await rehearse(world, cluster, subject, target);
+  if (typeof rehearsed === 'string') return rehearsed;
+  return wrongIn(rehearsed.object, subject, target, world.broker(target.kbs).publicUrl) ?? { resourceVersion: rehearsed.resourceVersion };
+}
+
 /** The object as it would be; text: why the API refuses it. */
-async function rehearse(world: World, known: Known, target: TargetDocument) {
+async function rehearse(world: World, cluster: Cluster, known: Known, target: TargetDocument) {
   try {
-    return await world.cluster(target.cluster).rehearse(target, changeOf(world, known, target));
+    return await cluster.rehearse(target, changeOf(world, known, target));
   } catch (thrown) {
     if (isFault(thrown) && thrown.reason === 'PreflightFailed') return thrown.message;
     throw thrown;

@@ -29,11 +29,14 @@ async function observe(look: Look): Promise<Seen | NotYet> {
   return seen({ deletions });
 }
 
+/** One KBS that does not answer keeps the path in none of the others. */
 async function act(look: Look): Promise<void> {
-  for (const place of placesOf(look.world, look.subject)) {
+  const deletions = placesOf(look.world, look.subject).map(async (place) => {
     const { kind } = await standingOf(look, place);
     if (kind === 'present') await look.world.broker(place.kbs).deleteResource(look.ledger.gone(look.run, place.kbs, place.path));
-  }
+  });
+  const failed = (await Promise.allSettled(deletions)).find((outcome) => outcome.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }
 
 type Standing =

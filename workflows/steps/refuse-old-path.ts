@@ -1,4 +1,3 @@
-import type { TargetDocument } from '#src/domain/documents/release.ts';
 import type { Json } from '#src/domain/json.ts';
 import type { KeyPath } from '#src/domain/paths.ts';
 import { keyPath } from '#src/domain/paths.ts';
@@ -66,20 +65,25 @@ async function servedTo(broker: KeyBroker, path: KeyPath, guests: readonly Probe
   return null;
 }
 
-/** What the target's own guest gets at the new path: a refusal proves little where nothing is released at all. */
+/** What the target's own guests get at the new path: a refusal proves little where nothing is released at all. */
 async function controlOf(look: Look, broker: KeyBroker): Promise<string> {
-  const [guest] = look.target === null ? [] : evidenceOf(look.target, broker.name);
-  if (look.target === null || guest === undefined) return 'not asked';
-  const answers = await broker.ask(keyPath(broker.repository, look.target), guest, 'proxy');
-  const refusal = answers.find((answer) => answer.status !== 200);
-  return answers.length > 0 && refusal === undefined ? 'released' : (refusal?.type ?? 'no answer');
+  const guests = look.target === null ? [] : evidenceOf(look.target, broker.name);
+  if (look.target === null || guests.length === 0) return 'not asked';
+  for (const guest of guests) {
+    const answers = await broker.ask(keyPath(broker.repository, look.target), guest, 'proxy');
+    const refusal = answers.find((answer) => answer.status !== 200);
+    if (answers.length === 0 || refusal !== undefined) return refusal?.type ?? 'no answer';
+  }
+  return 'released';
 }
 
-/** The first guest of a revision at this KBS, where its TEE is one that we can present. */
+/** The guests of a revision at this KBS, each once, where their TEE is one that we can present. */
 function evidenceOf(known: Known, kbs: string): readonly ProberEvidence[] {
-  const target = known.release.targets.find((place: TargetDocument) => place.kbs === kbs);
-  const guest = target === undefined ? undefined : known.release.guests[target.guest];
-  if (target === undefined || guest?.tee !== 'sample') return [];
-  const svn = guest.referenceValues.svn?.[0];
-  return svn === undefined ? [] : [{ tee: 'sample', svn: String(svn), initData: initDataOf(known, target) }];
+  const guests = new Map<string, ProberEvidence>();
+  for (const target of known.release.targets.filter((place) => place.kbs === kbs)) {
+    const guest = known.release.guests[target.guest];
+    const svn = guest?.tee === 'sample' ? guest.referenceValues.svn?.[0] : undefined;
+    if (svn !== undefined) guests.set(target.guest, { tee: 'sample', svn: String(svn), initData: initDataOf(known, target) });
+  }
+  return [...guests.values()];
 }

@@ -15,6 +15,8 @@ export const awsKmsSchema = z.strictObject({
   endpoint: endpoint.optional(),
   /** How long decryption must have been refused before "disabled" is said. Seconds; 60, since a disabled key may be usable for some seconds more. */
   disabledProofSeconds: z.number().min(0).max(86_400).default(60),
+  /** How long a key whose destruction was scheduled can be called back. Days; AWS takes 7 to 30, and 30 where nothing is said. */
+  destructionWindowDays: z.int().min(7).max(30).default(30),
 });
 
 /** A checked entry of kind `aws-kms`. */

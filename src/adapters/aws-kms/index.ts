@@ -6,8 +6,10 @@ import {
   DisableKeyCommand,
   EnableKeyCommand,
   EncryptCommand,
+  ScheduleKeyDeletionCommand,
 } from '@aws-sdk/client-kms';
 import { Fault } from '#src/errors.ts';
+import { type Instant, instantOf } from '#src/instant.ts';
 import { Secret } from '#src/secret.ts';
 import type { Clock, KeyOrder, KeyState, KeyStore, StoredKey } from '#src/world.ts';
 import type { AwsKmsConfig } from './config.ts';
@@ -57,6 +59,17 @@ export function openAwsKms(name: string, config: AwsKmsConfig, world: { readonly
         (order, options) => client.send(new EnableKeyCommand({ KeyId: keyIdOf(order, title) }), options),
         (_, order) => order.keyId,
       ),
+    scheduleDestruction: (read) => {
+      const commandOf = (order: KeyOrder) =>
+        new ScheduleKeyDeletionCommand({ KeyId: keyIdOf(order, title), PendingWindowInDays: config.destructionWindowDays });
+      return write(
+        wire,
+        'ScheduleKeyDeletion',
+        read,
+        (order, options) => client.send(commandOf(order), options),
+        (_, order) => order.keyId,
+      );
+    },
     encrypt: (keyId, plaintext, context) => encrypt(wire, keyId, plaintext, context),
     decrypt: (keyId, ciphertext, context) => decrypt(wire, keyId, ciphertext, context, world.clock),
   };
@@ -96,7 +109,9 @@ async function describe({ client, title }: Wire, keyId: string): Promise<StoredK
   try {
     const { KeyMetadata } = await ask((options) => client.send(new DescribeKeyCommand({ KeyId: keyId }), options));
     if (KeyMetadata?.Arn === undefined) throw new Fault('UnexpectedAnswer', `${title} DescribeKey ${keyId}: no ARN`);
-    return { keyId: KeyMetadata.Arn, state: stateOf(KeyMetadata.KeyState, `${title} DescribeKey ${keyId}`) };
+    const { Arn, KeyState, DeletionDate } = KeyMetadata;
+    const state = stateOf(KeyState, `${title} DescribeKey ${keyId}`);
+    return { keyId: Arn, state, destruction: isPending(KeyState) ? { at: instantIn(DeletionDate) } : null };
   } catch (error) {
     if (isNotFound(error)) return null;
     throw asFault(error, `${title} DescribeKey ${keyId}`);
@@ -123,6 +138,15 @@ function stateOf(state: AwsKeyState | undefined, doing: string): KeyState {
     default:
       throw new Fault('UnexpectedAnswer', `${doing}: unknown state ${String(state)}`);
   }
+}
+
+function isPending(state: AwsKeyState | undefined): boolean {
+  return state === 'PendingDeletion' || state === 'PendingReplicaDeletion';
+}
+
+/** A key with replicas waits for them, and AWS names no date. */
+function instantIn(date: Date | undefined): Instant | null {
+  return date instanceof Date && !Number.isNaN(date.getTime()) ? instantOf(date.getTime()) : null;
 }
 
 async function encrypt({ client, title }: Wire, keyId: string, plaintext: Secret, context: Readonly<Record<string, string>>): Promise<Buffer> {

@@ -1,154 +1,156 @@
 /**
- * The watched branch, read over smart HTTP: the tip is asked first (`listServerRefs`), and fetched only
- * where it moved. The repository lives in memory, is never checked out, and is cloned anew at any doubt.
+ * The watched branch, read over smart HTTP: the tip is asked first, and fetched only where it moved. The
+ * repository lives in memory, is never checked out, and is cloned anew at any doubt.
  */
-import git, { type FsClient } from 'isomorphic-git';
 import type { Git, Poll, Snapshot } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault, isFault } from '#src/errors.ts';
 import type { GitConfig } from './config.ts';
 import { openWire, type Session } from './http.ts';
-import { openMemoryFiles } from './memory-files.ts';
-import { readCommit, type Store } from './objects.ts';
-import { readNamed, readSnapshot } from './snapshot.ts';
+import { afresh, EMPTY_STORE, has, read, readCommit, type Store, sizeBytesOf, withPack } from './objects.ts';
+import { openBreath } from './pack.ts';
+import { discover, fetchPack, type Host, tipOf } from './protocol.ts';
+import { FILE_MAX_BYTES, readNamed, readSnapshot } from './snapshot.ts';
 
 /** From the first byte to the last of one poll. A clone of the largest repository that is taken lasts some 20 s. */
 const POLL_SECONDS = 120;
 /** A year of a merge every hour. A tip further off counts as rewritten: revocations are read all the same. */
 const WALK_MAX_COMMITS = 10_000;
 /** Every fetch adds a pack, and nothing repacks: then it is cloned anew. */
-const FETCHES_MAX = 50;
+const PACKS_MAX = 50;
 const STORE_MAX_BYTES = 96 * 1024 * 1024;
+
+/** The branch that is read. */
+interface Branch extends Pick<GitConfig, 'url' | 'branch'> {
+  /** Its full name, or that of another ref that is read in its place. */
+  readonly ref: string;
+}
 
 /** What is kept between polls. */
 interface State {
-  store: (Store & { readonly sizeBytes: () => number }) | null;
-  fetches: number;
+  store: Store;
+  /** Tips that were fetched whole. */
+  haves: readonly string[];
   snapshot: Snapshot | null;
 }
 
-/** Opens the branch; nothing is asked yet. `pollSeconds` bounds one poll (for tests). */
-export function openGit(config: Pick<GitConfig, 'url' | 'branch' | 'credentials'>, options: { readonly pollSeconds?: number } = {}): Git {
+/** One poll's conversation. */
+interface Talk {
+  readonly session: Session;
+  host: Promise<Host> | null;
+}
+
+/**
+ * Opens the branch; nothing is asked yet. `ref`: the full name of another ref to be read in its place
+ * (`refs/pull/7/head`), for whoever only looks. `pollSeconds` bounds one poll (for tests).
+ */
+export function openGit(given: Pick<GitConfig, 'url' | 'branch' | 'credentials'>, options: { readonly pollSeconds?: number; readonly ref?: string } = {}): Git {
+  const config = { ...given, ref: options.ref ?? `refs/heads/${given.branch}` };
   const wire = openWire(config);
-  const state: State = { store: null, fetches: 0, snapshot: null };
+  const state: State = { store: EMPTY_STORE, haves: [], snapshot: null };
   let last: Promise<unknown> = Promise.resolve();
   // One at a time: polls share the store.
-  const alone = <T>(work: (session: Session) => Promise<T>): Promise<T> => {
-    const next = last.then(() => faulting(config, () => work(wire.session(options.pollSeconds ?? POLL_SECONDS))));
+  const alone = <T>(work: (talk: Talk) => Promise<T>): Promise<T> => {
+    const next = last.then(() => faulting(config, () => work({ session: wire.session(options.pollSeconds ?? POLL_SECONDS), host: null })));
     last = next.catch(() => undefined);
     return next;
   };
   return {
     branch: config.branch,
-    poll: (known) => alone((session) => poll(config, state, session, known)),
-    tip: () => alone(async (session) => snapshotOf(config, state, session, await askTip(config, session))),
-    read: (commit, paths) => alone((session) => readAt(config, state, session, commit, paths)),
+    poll: (known) => alone((talk) => poll(config, state, talk, known)),
+    tip: () => alone(async (talk) => snapshotOf(config, state, talk, await askTip(config, talk))),
+    read: (commit, paths) => alone((talk) => readAt(config, state, talk, commit, paths)),
     close: () => wire.close(),
   };
 }
 
-async function poll(config: Pick<GitConfig, 'url' | 'branch'>, state: State, session: Session, known: string | null): Promise<Poll> {
-  const tip = await askTip(config, session);
+async function poll(config: Branch, state: State, talk: Talk, known: string | null): Promise<Poll> {
+  const tip = await askTip(config, talk);
   // Equality first: a commit is not its own descendant.
   if (tip === known) return { kind: 'unchanged', commit: tip };
-  const snapshot = await snapshotOf(config, state, session, tip);
+  const snapshot = await snapshotOf(config, state, talk, tip);
   const { commit } = snapshot;
-  const descends = known === null || commit === known || (await whole(config, state, session, commit, (store) => isOnLine(store, commit, known)));
-  return { kind: 'changed', commit, descends, snapshot };
+  return { kind: 'changed', commit, descends: known === null || (await descends(config, state, talk, commit, known)), snapshot };
 }
 
-/** Protocol 2 with the branch as prefix; the prefix also lists `main-2`, so the name is compared whole. */
-async function askTip({ url, branch }: Pick<GitConfig, 'url' | 'branch'>, { client }: Session): Promise<string> {
-  const refs = await git.listServerRefs({ http: client, url, prefix: `refs/heads/${branch}`, protocolVersion: 2 });
-  const tip = refs.find(({ ref }) => ref === `refs/heads/${branch}`)?.oid;
-  if (tip === undefined) throw new Fault('NotFound', `git ${url}: it has no branch ${branch}`);
-  if (!/^[0-9a-f]{40}$/.test(tip)) throw new Fault('UnexpectedAnswer', `git ${url}: the tip of ${branch} is not a SHA-1 name`);
+/** A line that cannot be followed to its end, because a commit on it is not there or is none, does not lead to the known one. */
+async function descends(config: Branch, state: State, talk: Talk, tip: string, known: string): Promise<boolean> {
+  try {
+    return await whole(config, state, talk, tip, (store) => isOnLine(store, tip, known));
+  } catch (cause) {
+    if (isFault(cause)) throw cause;
+    return false;
+  }
+}
+
+function hostOf({ url }: Branch, talk: Talk): Promise<Host> {
+  talk.host ??= discover(talk.session, url);
+  return talk.host;
+}
+
+async function askTip(config: Branch, talk: Talk): Promise<string> {
+  const tip = await tipOf(talk.session, await hostOf(config, talk), config.ref);
+  const name = config.ref.replace(/^refs\/heads\//, '');
+  if (tip === null) throw new Fault('NotFound', `git ${config.url}: it has no ${name === config.ref ? 'ref' : 'branch'} ${name}`);
   return tip;
 }
 
-async function snapshotOf(config: Pick<GitConfig, 'url' | 'branch'>, state: State, session: Session, tip: string): Promise<Snapshot> {
+async function snapshotOf(config: Branch, state: State, talk: Talk, tip: string): Promise<Snapshot> {
   if (state.snapshot?.commit === tip) return state.snapshot;
-  state.snapshot = await whole(config, state, session, tip, readSnapshot);
+  state.snapshot = await whole(config, state, talk, tip, readSnapshot);
   return state.snapshot;
 }
 
-async function readAt(
-  config: Pick<GitConfig, 'url' | 'branch'>,
-  state: State,
-  session: Session,
-  commit: string,
-  paths: readonly string[],
-): Promise<readonly RepositoryFile[]> {
-  return paths.length === 0 ? [] : whole(config, state, session, commit, (store) => readNamed(store, commit, paths));
+async function readAt(config: Branch, state: State, talk: Talk, commit: string, paths: readonly string[]): Promise<readonly RepositoryFile[]> {
+  return paths.length === 0 ? [] : whole(config, state, talk, commit, (store) => readNamed(store, commit, paths));
 }
 
 /** Reads from the store, fetching first where the commit is not in it; where anything does not add up, once more from an empty store. */
-async function whole<T>(
-  config: Pick<GitConfig, 'url' | 'branch'>,
-  state: State,
-  session: Session,
-  commit: string,
-  read: (store: Store, commit: string) => Promise<T>,
-): Promise<T> {
+async function whole<T>(config: Branch, state: State, talk: Talk, commit: string, reading: (store: Store, commit: string) => Promise<T>): Promise<T> {
   try {
-    return await read(await storeWith(config, state, session, commit), commit);
+    return await reading(await storeWith(config, state, talk, commit), commit);
   } catch (cause) {
     // What the wire said is no doubt about the store's content.
     if (isFault(cause)) throw cause;
-    state.store = null;
-    return read(await storeWith(config, state, session, commit), commit);
+    forget(state);
+    return reading(await storeWith(config, state, talk, commit), commit);
   }
 }
 
-async function storeWith(config: Pick<GitConfig, 'url' | 'branch'>, state: State, session: Session, commit: string): Promise<Store> {
-  if (state.store !== null && (state.fetches >= FETCHES_MAX || state.store.sizeBytes() > STORE_MAX_BYTES)) state.store = null;
-  if (state.store !== null && (await has(state.store, commit))) return state.store;
-  if (state.store === null) {
-    const { fs, sizeBytes } = openMemoryFiles();
-    const store = { fs: fs as FsClient, gitdir: '/repository', cache: {}, sizeBytes };
-    await git.init({ fs: store.fs, dir: store.gitdir, gitdir: store.gitdir, bare: true, defaultBranch: config.branch });
-    await git.addRemote({ fs: store.fs, gitdir: store.gitdir, remote: 'origin', url: config.url });
-    state.store = store;
-    state.fetches = 0;
+function forget(state: State): void {
+  state.store = EMPTY_STORE;
+  state.haves = [];
+}
+
+async function storeWith(config: Branch, state: State, talk: Talk, commit: string): Promise<Store> {
+  if (state.store.packs.length >= PACKS_MAX || sizeBytesOf(state.store) > STORE_MAX_BYTES) forget(state);
+  if (!has(state.store, commit)) {
+    const { pack, filtered } = await fetchPack(talk.session, await hostOf(config, talk), { tip: commit, haves: state.haves, fileMaxBytes: FILE_MAX_BYTES });
+    state.store = await withPack(state.store, pack, filtered);
   }
-  await fetchInto(config, state.store, session);
-  state.fetches += 1;
-  if (await has(state.store, commit)) return state.store;
-  const wasEmpty = state.fetches === 1;
-  state.store = null;
-  // A store that was used before may be at fault itself: `whole` tries an empty one.
-  if (!wasEmpty) throw new Error(`${commit} is not in the store after a fetch`);
-  throw new Fault('Conflict', `git ${config.url}: ${config.branch} moved while it was read, or its pack is broken`);
-}
-
-/**
- * Whole history, never `depth`: a shallow store answers wrongly who descends from whom. The full names of
- * both refs: by its short name a tag `main` would be taken for the branch, and the haves be lost.
- */
-async function fetchInto({ url, branch }: Pick<GitConfig, 'url' | 'branch'>, { fs, gitdir, cache }: Store, { client }: Session): Promise<void> {
-  const [ref, remoteRef] = [`refs/remotes/origin/${branch}`, `refs/heads/${branch}`];
-  await git.fetch({ fs, gitdir, cache, http: client, url, remote: 'origin', ref, remoteRef, singleBranch: true, tags: false });
-}
-
-async function has(store: Store, commit: string): Promise<boolean> {
-  return readCommit(store, commit).then(
-    () => true,
-    () => false,
-  );
+  const store = afresh(state.store);
+  const found = read(store, commit, 'commit');
+  if (found.kind === 'other')
+    throw new Fault('UnexpectedAnswer', `git ${config.url}: ${config.ref.replace(/^refs\/heads\//, '')} points at a ${found.found}, expected a commit`);
+  if (found.kind !== 'read') throw new Error(`commit ${commit} is not in what was fetched`);
+  state.haves = [commit];
+  return store;
 }
 
 /** Whether `known` is on the first-parent line of `tip`: the line that merges approve; what comes in as a second parent is not on it. */
 async function isOnLine(store: Store, tip: string, known: string): Promise<boolean> {
   let at: string | null = tip;
+  const breathe = openBreath();
   for (let walked = 0; at !== null && walked < WALK_MAX_COMMITS; walked += 1) {
     if (at === known) return true;
-    at = (await readCommit(store, at)).firstParent;
+    at = readCommit(store, at).firstParent;
+    await breathe();
   }
   return false;
 }
 
-/** The library's own errors, as a Fault: what it cannot read is not what a Git server says. */
-async function faulting<T>({ url }: Pick<GitConfig, 'url'>, work: () => Promise<T>): Promise<T> {
+/** What does not add up, as a Fault: it is not what a Git host says. */
+async function faulting<T>({ url }: Branch, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {

@@ -1,15 +1,24 @@
 import { z } from 'zod';
+import { windowMistake } from '#src/domain/windows.ts';
 import { reference } from '#src/reference.ts';
 
+/** A window longer than a week is no window: every period of cron that people use is shorter. Minutes. */
+const WINDOW_MAX_MINUTES = 10_080;
+
 /** When pods may be moved. */
-const window = z.strictObject({
-  /** When it opens, in cron's five fields. */
-  cron: z.string().min(9).max(100),
-  /** How long it stays open. */
-  minutes: z.int().min(1).max(10_080),
-  /** An IANA time zone. */
-  timeZone: z.string().min(1).max(60),
-});
+const window = z
+  .strictObject({
+    /** When it opens, in cron's five fields. */
+    cron: z.string().max(100),
+    /** How long it stays open. One that is longer than its period never closes. */
+    minutes: z.int().min(1).max(WINDOW_MAX_MINUTES),
+    /** An IANA time zone. */
+    timeZone: z.string().max(60),
+  })
+  .superRefine((settings, context) => {
+    const mistake = windowMistake(settings);
+    if (mistake !== null) context.addIssue({ code: 'custom', path: [mistake.field], message: mistake.expected, input: settings[mistake.field] });
+  });
 
 /** `clusters.<name>` of keyturn.yaml. Exactly one of `kubeconfig` and `inCluster` is there. */
 export const kubernetesSchema = z

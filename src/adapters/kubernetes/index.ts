@@ -58,6 +58,7 @@ export function openKubernetes(name: string, config: KubernetesConfig): Kubernet
   return {
     name,
     clockBoundSeconds: config.clockBoundSeconds,
+    windows: config.windows,
     object: async (target) => (await read(target)).found?.workload ?? null,
     patch: async (target, change, mine: Mine) => {
       const { session, found } = await read(target);

@@ -15,7 +15,7 @@ const REASON_OF_CODE: Readonly<Record<string, Reason>> = {
   ENAMETOOLONG: 'LimitExceeded',
   EMFILE: 'LimitExceeded',
   ENFILE: 'LimitExceeded',
-  EIO: 'ServerError',
+  EIO: 'DiskFailing',
   ESTALE: 'Unreachable',
   ETIMEDOUT: 'Unreachable',
 };
@@ -32,6 +32,11 @@ const REASON_OF_KIND: Readonly<Record<EnvelopeErrorKind, Reason>> = {
 /** The operating system's error code, or null. */
 export function codeOf(thrown: unknown): string | null {
   return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : null;
+}
+
+/** The file that the operating system's error is about, or null. */
+export function pathOf(thrown: unknown): string | null {
+  return thrown instanceof Error && 'path' in thrown && typeof thrown.path === 'string' ? thrown.path : null;
 }
 
 /** What was thrown while we were `doing` something, as a Fault. A bug stays what it is. */

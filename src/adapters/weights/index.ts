@@ -5,26 +5,37 @@ import { openFolder } from '#src/envelope/layout.ts';
 import { type EnvelopeWorkers, openWorkers } from '#src/envelope/workers.ts';
 import { Fault } from '#src/errors.ts';
 import { Secret } from '#src/secret.ts';
-import type { Ciphertext, Mine, SealOrder, Weights } from '#src/world.ts';
+import type { Ciphertext, Mine, SealKeys, SealOrder, SealProgress, Weights } from '#src/world.ts';
+import { openCiphertext } from './ciphertext.ts';
 import type { StoreConfig } from './config.ts';
 import { asFault, codeOf } from './faults.ts';
-import { approvedManifest, sealAll, sourceOf } from './seal.ts';
-import { placeOf } from './store.ts';
+import { openPlaintext } from './plaintext.ts';
+import { isPresent, removeCiphertext } from './remove.ts';
+import { sealAll } from './seal.ts';
+import type { Source } from './source.ts';
+import { type Place, placeOf } from './store.ts';
 
 type FileStore = Extract<StoreConfig, { kind: 'file' }>;
+
+/** What every call needs: where things lie, and who does the work. */
+interface Opened {
+  /** Throws Fault `NotConfigured`, `NotFound`, `InvalidRequest`. */
+  readonly place: (store: string, prefix: string) => Promise<Place>;
+  readonly workers: EnvelopeWorkers;
+}
 
 /**
  * The artifact stores of keyturn.yaml. Opening reads nothing; the threads that do the work start when there is some, and end when there
  * is none. Throws Fault `NotSupportedYet` for a kind of store that is not here yet.
  */
-export function openWeights(stores: Readonly<Record<string, StoreConfig>>): Weights {
+export function openWeights(stores: Readonly<Record<string, StoreConfig>>, workers: EnvelopeWorkers = openWorkers()): Weights {
   const known = new Map(Object.entries(stores).map(([name, config]) => [name, fileStore(name, config)]));
-  const workers = openWorkers();
   const storeOf = (name: string): FileStore => {
     const store = known.get(name);
     if (store === undefined) throw new Fault('NotConfigured', `artifactStores.${name} is not configured`);
     return store;
   };
+  const opened: Opened = { place: async (store, prefix) => placeOf(store, storeOf(store).path, prefix), workers };
   return {
     guestAddress: (store) => storeOf(store).guestAddress,
     newKey: (codec) => {
@@ -32,15 +43,13 @@ export function openWeights(stores: Readonly<Record<string, StoreConfig>>): Weig
       using key = new Secret(randomBytes(32));
       return keysetOf(key);
     },
-    inspect: (order, store, key) => inspect(order, { store, path: storeOf(store).path }, key, workers),
-    seal: (order, key, mine) =>
-      seal(
-        order,
-        order.stores.map((store) => ({ store, path: storeOf(store).path })),
-        key,
-        mine,
-        workers,
-      ),
+    inspect: (order, store, key) => inspect(opened, order, store, key),
+    seal: (order, keys, mine, progress) => seal(opened, order, keys, mine, progress),
+    remove: async (store, prefix, mine) => {
+      if (!(await mine())) return;
+      await named(`remove ${store}/${prefix}`, async () => removeCiphertext(await opened.place(store, prefix)));
+    },
+    present: (store, prefix) => named(`look at ${store}/${prefix}`, async () => isPresent(await opened.place(store, prefix))),
   };
 }
 
@@ -53,35 +62,46 @@ function checkCodec(codec: SealOrder['codec']): void {
   if (codec !== 'tink-aes256-gcm-hkdf-1mb') throw new Fault('NotSupportedYet', `artifact.codec: ${codec} is not supported yet`);
 }
 
-interface StorePath {
-  readonly store: string;
-  readonly path: string;
+/** What is thrown meanwhile, as a Fault that says what we were doing. */
+async function named<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw asFault(error, doing);
+  }
 }
 
-async function inspect(order: SealOrder, { store, path }: StorePath, keyset: Secret, workers: EnvelopeWorkers): Promise<Ciphertext | null> {
-  try {
+function inspect({ place, workers }: Opened, order: SealOrder, store: string, keyset: Secret): Promise<Ciphertext | null> {
+  return named(`inspect ${store}/${order.prefix}`, async () => {
     checkCodec(order.codec);
-    const { folder } = await placeOf(store, path, order.prefix);
-    const opened = await openFolder({ folder, keyset, to: null, workers });
-    if (opened.manifest.digest !== order.plaintextManifest) return null;
-    return { digest: opened.ciphertextDigest, files: opened.files, sizeBytes: opened.sizeBytes };
-  } catch (error) {
-    // Not there, cut short, or not what it should be: it is not whole.
-    if (isEnvelopeError(error) || codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return null;
-    throw asFault(error, `inspect ${store}/${order.prefix}`);
-  }
+    const { folder } = await place(store, order.prefix);
+    try {
+      const opened = await openFolder({ folder, keyset, to: null, workers });
+      if (opened.manifest.digest !== order.plaintextManifest) return null;
+      return { digest: opened.ciphertextDigest, files: opened.files, sizeBytes: opened.sizeBytes };
+    } catch (error) {
+      // Not there, cut short, or not what it should be: it is not whole.
+      if (isEnvelopeError(error) || codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return null;
+      throw error;
+    }
+  });
 }
 
-async function seal(order: SealOrder, stores: readonly StorePath[], keyset: Secret, mine: Mine, workers: EnvelopeWorkers): Promise<void> {
-  checkCodec(order.codec);
-  if (stores.length === 0) throw new Fault('InvalidRequest', `artifact.stores: there is none to seal ${order.prefix} into`);
-  try {
-    using key = keyOf(keyset);
-    const source = await sourceOf(order.source);
-    const places = await Promise.all(stores.map(({ store, path }) => placeOf(store, path, order.prefix)));
-    const manifest = await approvedManifest(source, order.plaintextManifest, workers);
-    await sealAll({ source, manifest, key, places, workers, mine });
-  } catch (error) {
-    throw asFault(error, `seal ${order.source} to ${order.prefix}`);
-  }
+function seal(opened: Opened, order: SealOrder, keys: SealKeys, mine: Mine, progress: (progress: SealProgress) => Promise<void>): Promise<void> {
+  return named(`seal ${order.prefix}`, async () => {
+    checkCodec(order.codec);
+    if (order.stores.length === 0) throw new Fault('InvalidRequest', `artifact.stores: there is none to seal ${order.prefix} into`);
+    using key = keyOf(keys.seal);
+    using open = keys.open === null ? null : keyOf(keys.open);
+    const places = await Promise.all(order.stores.map((store) => opened.place(store, order.prefix)));
+    const source = await sourceOf(opened, order, open);
+    await sealAll({ source, key, places, workers: opened.workers, mine, progress });
+  });
+}
+
+async function sourceOf({ place, workers }: Opened, { source, plaintextManifest, prefix }: SealOrder, key: Secret | null): Promise<Source> {
+  if (source.kind === 'plaintext') return openPlaintext(source.address, plaintextManifest, workers);
+  if (key === null) throw new Fault('InvalidRequest', `weights ${source.prefix}: there is no key to open it with`);
+  if (source.prefix === prefix) throw new Fault('InvalidRequest', `weights ${prefix}: a ciphertext is not sealed onto itself`);
+  return openCiphertext({ places: source.stores.map((store) => () => place(store, source.prefix)), key }, plaintextManifest, workers);
 }

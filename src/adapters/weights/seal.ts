@@ -1,125 +1,114 @@
-import { lstat, open, readFile, realpath } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Digest } from '#src/digest.ts';
 import { isEnvelopeError } from '#src/envelope/envelope-error.ts';
-import {
-  associatedDataOf,
-  checkInside,
-  eachAtMost,
-  MANIFEST_NAME,
-  manifestOf,
-  openManifest,
-  readSealedManifest,
-  SEALED_MANIFEST_NAME,
-  sealedPath,
-  sealManifest,
-} from '#src/envelope/layout.ts';
-import { MANIFEST_MAX_BYTES, type Manifest, type ManifestLine, parseManifest } from '#src/envelope/manifest.ts';
+import { associatedDataOf, eachAtMost, openManifest, readSealedManifest, SEALED_MANIFEST_NAME, sealedPath, sealManifest } from '#src/envelope/layout.ts';
+import type { ManifestLine } from '#src/envelope/manifest.ts';
 import type { EnvelopeWorkers } from '#src/envelope/workers.ts';
 import { Fault } from '#src/errors.ts';
 import type { Secret } from '#src/secret.ts';
-import type { Mine } from '#src/world.ts';
+import type { Mine, SealProgress } from '#src/world.ts';
 import { codeOf } from './faults.ts';
-import { type Place, putFile, removeParts, stampOf } from './store.ts';
+import type { Source } from './source.ts';
+import { type Place, putFile, stampOf, takeParts } from './store.ts';
+import { openTally, type Tally } from './tally.ts';
 
 /** Everything that sealing one model needs. */
 export interface Sealing {
-  /** The plaintext's folder, a real path. */
-  readonly source: string;
-  readonly manifest: Manifest;
+  readonly source: Source;
   /** The 32 bytes. */
   readonly key: Secret;
   /** At least one. */
   readonly places: readonly Place[];
   readonly workers: EnvelopeWorkers;
   readonly mine: Mine;
+  readonly progress: (progress: SealProgress) => Promise<void>;
 }
 
-/** The folder that a `file://` address names. Throws Fault `InvalidRequest`, `NotFound`, or `NotSupportedYet` for another scheme. */
-export async function sourceOf(address: string): Promise<string> {
-  if (!address.startsWith('file:///')) throw new Fault('NotSupportedYet', `artifact.address: only file:/// is read, not ${address}`);
-  let path: string;
-  try {
-    path = fileURLToPath(address);
-  } catch (cause) {
-    throw new Fault('InvalidRequest', `artifact.address: not a file address: ${address}`, { cause });
-  }
-  return realpath(path).catch((cause: unknown) => {
-    throw new Fault('NotFound', `artifact.address: ${path} is not there`, { cause });
-  });
-}
-
-/**
- * The approved manifest of a folder of plaintext: a `keyturn.manifest` beside the files, where it has the approved digest; else it is
- * made from the files, which reads them once more. Throws Fault `WeightsChanged` where that is another one.
- */
-export async function approvedManifest(source: string, approved: Digest, workers: EnvelopeWorkers): Promise<Manifest> {
-  const beside = await manifestBeside(source);
-  if (beside?.digest === approved) return beside;
-  const made = await manifestOf(source, workers);
-  if (made.digest !== approved)
-    throw new Fault('WeightsChanged', `weights ${source}: its ${made.lines.length} files give ${made.digest}, approved is ${approved}`);
-  return made;
-}
-
-async function manifestBeside(source: string): Promise<Manifest | null> {
-  const path = join(source, MANIFEST_NAME);
-  const found = await lstat(path).catch(() => null);
-  if (found === null || !found.isFile() || found.size > MANIFEST_MAX_BYTES) return null;
-  try {
-    return parseManifest(await readFile(path, 'utf8'));
-  } catch {
-    // Not approved in this form: what counts is made from the files.
-    return null;
-  }
+/** A sealing that has begun. */
+interface Begun extends Sealing {
+  readonly tally: Tally;
+  /** Plaintext bytes of each file. */
+  readonly sizes: ReadonlyMap<string, number>;
+  /** What dead processes left half written, by store and path. */
+  readonly parts: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
 /** Seals a model into every place; the manifests last. Returns early where `mine` says no. */
 export async function sealAll(sealing: Sealing): Promise<void> {
-  for (const place of sealing.places) await removeParts(place);
-  let stopped = false;
-  await eachAtMost(sealing.workers.threads, sealing.manifest.lines, async (line) => {
-    stopped = stopped || !(await sealing.mine());
-    if (!stopped) await sealOne(sealing, line);
-  });
-  if (stopped || !(await sealing.mine())) return;
-  await sealManifests(sealing);
+  const { source, places, workers, mine } = sealing;
+  if (!(await mine())) return;
+  const { lines } = source.manifest;
+  const wanted = new Set(source.resumable ? lines.map(({ path }) => sealedPath(path)) : []);
+  const parts = new Map<string, ReadonlyMap<string, string>>();
+  for (const place of places) parts.set(place.store, await takeParts(place, (path) => wanted.has(path)));
+  const sizes = new Map(await eachAtMost(workers.threads, lines, async ({ path }) => [path, await source.sizeOf(path)] as const));
+  const totalBytes = [...sizes.values()].reduce((sum, size) => sum + size, 0) * places.length;
+  const tally = openTally(totalBytes, sealing.progress);
+  const begun: Begun = { ...sealing, tally, sizes, parts };
+  try {
+    let stopped = false;
+    await eachAtMost(workers.threads, lines, async (line) => {
+      stopped = stopped || !(await mine());
+      if (!stopped) await sealOne(begun, line);
+    });
+    if (stopped || !(await mine())) return;
+    await sealManifests(sealing);
+  } finally {
+    await tally.end();
+  }
 }
 
 /** One file: what is whole somewhere is copied to where it is not, so that every store has the same bytes. */
-async function sealOne(sealing: Sealing, line: ManifestLine): Promise<void> {
-  const { source, manifest, key, places, workers } = sealing;
+async function sealOne(sealing: Begun, line: ManifestLine): Promise<void> {
+  const { source, key, places, parts } = sealing;
   const path = sealedPath(line.path);
-  const associatedData = associatedDataOf(manifest.digest, line.path);
   const states = await Promise.all(places.map((place) => look(sealing, place, line)));
   let whole: { readonly place: Place; readonly digest: Digest | null } | null = states.find((state) => state.kind === 'whole') ?? null;
   for (const state of states) {
     if (whole !== null && state.kind === 'whole' && state.digest === whole.digest) continue;
     const torn = state.kind === 'missing' ? null : state.stamp;
+    const { place } = state;
     if (whole !== null) {
-      const { digest } = whole;
-      const from = join(whole.place.folder, path);
-      await putFile(state.place, path, torn, async (to) => {
-        const { plaintextDigest } = await workers.pass({ from, to, openWith: null, sealWith: null, associatedData: '', hash: 'both' });
-        if (plaintextDigest !== digest) throw new Fault('Conflict', `weights store ${state.place.store}: ${path} changed while it was copied`);
-      });
+      await copy(sealing, line, { ...whole, to: place, torn });
       continue;
     }
-    await checkInside(source, line.path).catch((error: unknown) => {
-      throw codeOf(error) === 'ENOENT' ? changed(source, line.path, error) : error;
-    });
-    const passed = await putFile(state.place, path, torn, async (to) => {
-      const result = await workers.pass({ from: join(source, line.path), to, openWith: null, sealWith: key, associatedData, hash: 'both' });
-      if (result.plaintextDigest !== line.digest) throw changed(source, line.path);
-      return result;
-    });
-    whole = { place: state.place, digest: passed.ciphertextDigest };
+    const told = toldOf(sealing, place, line);
+    const write = (to: string) => source.seal(line, { to, key, hash: hashOf(sealing), told });
+    const passed = await putFile(place, path, torn, write, source.resumable ? { part: parts.get(place.store)?.get(path) ?? null } : undefined);
+    whole = { place, digest: passed.ciphertextDigest };
+  }
+  for (const place of places) {
+    toldOf(sealing, place, line)(Number.POSITIVE_INFINITY);
+    const unused = parts.get(place.store)?.get(path);
+    if (unused !== undefined) await rm(unused, { force: true });
   }
 }
 
-function changed(source: string, path: string, cause?: unknown): Fault {
-  return new Fault('WeightsChanged', `weights ${source}: ${path} is not the file that the approved manifest lists`, { cause });
+interface Copying {
+  readonly place: Place;
+  readonly digest: Digest | null;
+  readonly to: Place;
+  readonly torn: string | null;
+}
+
+async function copy(sealing: Begun, line: ManifestLine, { place, digest, to: target, torn }: Copying): Promise<void> {
+  const path = sealedPath(line.path);
+  const order = { from: join(place.folder, path), openWith: null, sealWith: null, associatedData: '', hash: 'plaintext' } as const;
+  await putFile(target, path, torn, async (to) => {
+    const { plaintextDigest } = await sealing.workers.pass({ ...order, to }, toldOf(sealing, target, line));
+    if (plaintextDigest !== digest) throw new Fault('Conflict', `weights store ${place.store}: ${path} changed while it was copied`);
+  });
+}
+
+/** Counts a file in one store: not more than it has, whatever is told. */
+function toldOf({ tally, sizes }: Begun, place: Place, { path }: ManifestLine): (bytes: number) => void {
+  return (bytes) => tally.at(`${place.store} ${path}`, Math.min(bytes, sizes.get(path) ?? 0));
+}
+
+/** The ciphertext's digest tells whether two stores hold the same; for one alone it is not worth its time. */
+function hashOf({ places }: Sealing): 'both' | 'plaintext' {
+  return places.length > 1 ? 'both' : 'plaintext';
 }
 
 /** A file as one store has it. */
@@ -129,24 +118,28 @@ type State =
   | { readonly kind: 'whole'; readonly place: Place; readonly stamp: string; readonly digest: Digest | null };
 
 /** Reads a sealed file, if it is there, and opens it for a trial. */
-async function look({ manifest, key, workers }: Sealing, place: Place, line: ManifestLine): Promise<State> {
+async function look(sealing: Begun, place: Place, line: ManifestLine): Promise<State> {
   const from = join(place.folder, sealedPath(line.path));
   const stamp = await stampOf(from);
   if (stamp === null) return { kind: 'missing', place };
+  const told = toldOf(sealing, place, line);
   try {
-    const associatedData = associatedDataOf(manifest.digest, line.path);
-    const passed = await workers.pass({ from, to: null, openWith: key, sealWith: null, associatedData, hash: 'both' });
-    return passed.plaintextDigest === line.digest ? { kind: 'whole', place, stamp, digest: passed.ciphertextDigest } : { kind: 'torn', place, stamp };
+    const associatedData = associatedDataOf(sealing.source.manifest.digest, line.path);
+    const order = { from, to: null, openWith: sealing.key, sealWith: null, associatedData, hash: hashOf(sealing) } as const;
+    const passed = await sealing.workers.pass(order, told);
+    if (passed.plaintextDigest === line.digest) return { kind: 'whole', place, stamp, digest: passed.ciphertextDigest };
   } catch (error) {
-    if (isEnvelopeError(error)) return { kind: 'torn', place, stamp };
-    throw error;
+    if (!isEnvelopeError(error)) throw error;
   }
+  told(0);
+  return { kind: 'torn', place, stamp };
 }
 
 /** The manifest says that everything it lists is there: it comes when that is so. The first store's is copied to the others. */
-async function sealManifests({ manifest, key, places }: Sealing): Promise<void> {
+async function sealManifests({ source, key, places }: Sealing): Promise<void> {
+  const { manifest } = source;
   let sealed: Buffer | null = null;
-  for (const place of places) sealed ??= await presentManifest(place, manifest, key);
+  for (const place of places) sealed ??= await presentManifest(place, manifest.digest, key);
   const bytes = sealed ?? sealManifest(manifest, key);
   for (const place of places) {
     const path = join(place.folder, SEALED_MANIFEST_NAME);
@@ -164,10 +157,10 @@ async function sealManifests({ manifest, key, places }: Sealing): Promise<void> 
   }
 }
 
-async function presentManifest(place: Place, manifest: Manifest, key: Secret): Promise<Buffer | null> {
+async function presentManifest(place: Place, manifest: Digest, key: Secret): Promise<Buffer | null> {
   try {
     const sealed = await readSealedManifest(place.folder);
-    return openManifest(sealed, key).digest === manifest.digest ? sealed : null;
+    return openManifest(sealed, key).digest === manifest ? sealed : null;
   } catch (error) {
     if (isEnvelopeError(error) || codeOf(error) === 'ENOENT') return null;
     throw error;

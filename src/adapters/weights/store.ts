@@ -1,15 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { link, lstat, mkdir, open, readdir, realpath, rename, rm, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { Fault } from '#src/errors.ts';
-import { codeOf } from './faults.ts';
+import { asFault, codeOf } from './faults.ts';
 
 /** What a file is called until it is whole. 16 random digits, so that two processes never write to one file. */
-const PART = /\.[0-9a-f]{16}\.part$/;
+const PART = /(?<=\.sealed)\.[0-9a-f]{16}\.part$/;
 
 /** One sealing's folder in one store. */
 export interface Place {
   readonly store: string;
+  /** `<workload>/<rotation>`. */
+  readonly prefix: string;
   /** `<store's path>/<workload>/<rotation>`. */
   readonly folder: string;
   /** The real path of the store: nothing is written outside. */
@@ -22,7 +24,7 @@ export async function placeOf(store: string, path: string, prefix: string): Prom
   const root = await realpath(path).catch((cause: unknown) => {
     throw new Fault('NotFound', `weights store ${store}: its folder ${path} is not there`, { cause });
   });
-  return { store, folder: join(root, prefix), root };
+  return { store, prefix, folder: join(root, prefix), root };
 }
 
 /** Tells the file at this path from any that takes its place; null where there is none. */
@@ -36,12 +38,58 @@ export async function stampOf(path: string): Promise<string | null> {
   );
 }
 
-/** Deletes what a process that died left half written. */
-export async function removeParts(place: Place): Promise<void> {
-  if ((await stampOf(place.folder)) === null) return;
-  for (const entry of await readdir(place.folder, { withFileTypes: true, recursive: true })) {
-    if (entry.isFile() && PART.test(entry.name)) await rm(join(entry.parentPath, entry.name), { force: true });
+/** A file of ours in a place. */
+interface OwnFile {
+  /** From the place's folder. */
+  readonly path: string;
+  /** null: it is whole. Else the path of the file that this part was to become. */
+  readonly partOf: string | null;
+}
+
+/**
+ * What lies in a place: our own files, by their names, and every folder, the deepest last. Links and other people's files are not listed.
+ * Throws Fault `InvalidRequest` where the place is reached through a link.
+ */
+export async function ownFiles({ store, folder }: Place): Promise<{ readonly files: readonly OwnFile[]; readonly folders: readonly string[] }> {
+  const real = await realpath(folder).catch(nullWhereMissing);
+  if (real === null) return { files: [], folders: [] };
+  if (real !== folder) throw new Fault('InvalidRequest', `weights store ${store}: ${folder} is reached through a link`);
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true });
+  const files = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .filter((path) => path.endsWith('.sealed') || PART.test(path))
+    .map((path) => ({ path, partOf: PART.test(path) ? path.replace(PART, '') : null }));
+  const folders = entries.filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
+  return { files, folders: [folder, ...folders.sort((a, b) => a.length - b.length)] };
+}
+
+function nullWhereMissing(error: unknown): null {
+  if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return null;
+  throw error;
+}
+
+/**
+ * Takes over what processes that died left half written, and gives it by the path of the file that it was to become; deletes what is not
+ * `wanted`. It gets a name of ours, which no two can give it, so that its writer, should it only have slept, cannot bring it to an end.
+ */
+export async function takeParts(place: Place, wanted: (path: string) => boolean): Promise<ReadonlyMap<string, string>> {
+  const { files } = await ownFiles(place);
+  const taken = new Map<string, string>();
+  for (const { path, partOf } of files) {
+    if (partOf === null) continue;
+    const found = join(place.folder, path);
+    // One that has its final name too is part of a ciphertext already: never written to again.
+    const alone = await lstat(found).then(({ nlink }) => nlink === 1, nullWhereMissing);
+    const part = partName(join(place.folder, partOf));
+    if (alone === true && wanted(partOf) && !taken.has(partOf) && (await rename(found, part).catch(nullWhereMissing)) !== null) taken.set(partOf, part);
+    else await rm(found, { force: true });
   }
+  return taken;
+}
+
+function partName(final: string): string {
+  return `${final}.${randomBytes(8).toString('hex')}.part`;
 }
 
 /**
@@ -50,22 +98,33 @@ export async function removeParts(place: Place): Promise<void> {
  *
  * The first one to finish wins: where another process has put the file there meanwhile, ours is dropped and Fault `Conflict` thrown, so
  * that a sleeper never changes a ciphertext whose digest was recorded. `torn` is the stamp of a file that was found torn: that one, and no
- * other that took its place since, is removed first.
+ * other that took its place since, is removed first. `resume`: the part to go on with (null: a new one), which stays where `write` fails.
+ * Every error is a Fault that names store and file.
  */
-export async function putFile<T>(place: Place, path: string, torn: string | null, write: (part: string) => Promise<T>): Promise<T> {
+export async function putFile<T>(
+  place: Place,
+  path: string,
+  torn: string | null,
+  write: (part: string) => Promise<T>,
+  resume?: { readonly part: string | null },
+): Promise<T> {
   const final = join(place.folder, path);
   const folder = dirname(final);
-  await mkdir(folder, { recursive: true });
-  if (!`${await realpath(folder)}/`.startsWith(`${place.root}/`)) throw new Fault('InvalidRequest', `weights store ${place.store}: ${path} leads out of it`);
-  const part = `${final}.${randomBytes(8).toString('hex')}.part`;
+  const part = resume?.part ?? partName(final);
+  let keep = resume !== undefined;
   try {
+    await mkdir(folder, { recursive: true });
+    if (!`${await realpath(folder)}/`.startsWith(`${place.root}/`)) throw new Fault('InvalidRequest', `weights store ${place.store}: ${path} leads out of it`);
     const written = await write(part);
+    keep = false;
     if (torn !== null && (await stampOf(final)) === torn) await rm(final, { force: true });
     await take(place, part, final, path);
     await syncFolder(folder);
     return written;
+  } catch (error) {
+    throw asFault(error, `store ${place.store}: ${place.prefix}/${path}`);
   } finally {
-    await rm(part, { force: true });
+    if (!keep) await rm(part, { force: true });
   }
 }
 
@@ -82,8 +141,8 @@ async function take(place: Place, part: string, final: string, path: string): Pr
   }
 }
 
-/** A new name is on the disk only when its folder is. */
-async function syncFolder(folder: string): Promise<void> {
+/** A new name, or that one is gone, is on the disk only when its folder is. */
+export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r');
   try {
     await handle.sync();

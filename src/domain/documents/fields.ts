@@ -15,8 +15,11 @@ export const instant = z
   .string()
   .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'expected YYYY-MM-DDTHH:MM:SSZ')
   .refine(isOnCalendar, 'expected a day and an hour that there are');
-/** A path from the repository's root, without `.` and `..`. */
-export const filePath = z.string().regex(/^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/, 'expected a path from the repository root');
+/** A path from the repository's root, without `.` and `..`; short enough for a row's key. */
+export const filePath = z
+  .string()
+  .max(512)
+  .regex(/^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/, 'expected a path from the repository root');
 /** A file of the repository, covered by the signatures of the document that names it. */
 export const file = z.strictObject({ file: filePath, digest });
 /** Counts per workload or platform. */

@@ -121,10 +121,10 @@ function unsupportedField(document: ParsedDocument): Mistake | null {
     case 'Platform':
       return platformUnsupported(document);
     case 'Revocation':
-      return null;
     case 'Withdrawal':
+      return null;
     case 'Reinstatement':
-      return { field: 'kind', expected: 'Release, Revocation, Platform, Baseline or Trust' };
+      return { field: 'kind', expected: 'Release, Revocation, Withdrawal, Platform, Baseline or Trust' };
   }
 }
 

@@ -12,6 +12,33 @@ export type Place =
 /** The folders that are read, revocations first: junk elsewhere must not keep one from being read. */
 export const FOLDERS = ['revocations', 'trust', 'platforms', 'baseline', 'releases', 'withdrawals', 'reinstatements'] as const;
 
+/**
+ * The watched folder that a name at the repository's root was likely meant to be: it differs in case, in one or two
+ * letters, or in letters that only look alike; null: it is one, or was meant to be none.
+ */
+export function folderMeant(name: string): (typeof FOLDERS)[number] | null {
+  const letters = [...name.normalize('NFKC').toLowerCase()];
+  if (FOLDERS.some((folder) => folder === name)) return null;
+  // Of a short name, one letter more is another word: `test` is not `trust`.
+  return FOLDERS.find((folder) => distance(letters, [...folder], folder.length < 8 ? 1 : 2) !== null) ?? null;
+}
+
+/** How many letters have to be put in, taken out or replaced (Levenshtein); null: more than `max`. */
+function distance(from: readonly string[], to: readonly string[], max: number): number | null {
+  if (Math.abs(from.length - to.length) > max) return null;
+  let row = to.map((_, index) => index + 1);
+  row.unshift(0);
+  for (const [index, letter] of from.entries()) {
+    const next = [index + 1];
+    for (const [at, other] of to.entries()) {
+      next.push(Math.min((row[at] ?? 0) + (letter === other ? 0 : 1), (row[at + 1] ?? 0) + 1, (next[at] ?? 0) + 1));
+    }
+    row = next;
+  }
+  const found = row.at(-1) ?? 0;
+  return found <= max ? found : null;
+}
+
 const ID = '([a-z0-9-]{1,60})';
 /** One way to write a number, and one that a column holds: `01` and `1` would be two files for one serial. */
 const NUMBER = '(0|[1-9][0-9]{0,8})';

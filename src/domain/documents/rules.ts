@@ -110,13 +110,15 @@ export function rolesOf(trust: TrustDocument): readonly {
 export function releaseUnsupported(release: ReleaseDocument): Mistake | null {
   const { artifact, rollout, targets, guests } = release;
   if (release.serial === 0) return { field: 'serial', expected: '1 or more: taking over what already runs is not built yet' };
-  if (artifact.source !== 'plaintext') return { field: 'artifact.source', expected: 'plaintext' };
+  if (artifact.source === 'provided') return { field: 'artifact.source', expected: 'plaintext, reencrypt or keep' };
   if (artifact.codec !== 'tink-aes256-gcm-hkdf-1mb') return { field: 'artifact.codec', expected: 'tink-aes256-gcm-hkdf-1mb' };
   if (rollout.mode !== 'patch') return { field: 'rollout.mode', expected: 'patch' };
   if (rollout.attestation.source !== 'proxy') return { field: 'rollout.attestation.source', expected: 'proxy' };
-  if (targets.length > 1) return { field: 'targets', expected: 'one target' };
   const other = targets.findIndex((target) => target.kind !== 'Deployment');
   if (other >= 0) return { field: `targets.${other}.kind`, expected: 'Deployment' };
+  // Under another version the same object would be there twice, by two names.
+  const beta = targets.findIndex((target) => target.apiVersion !== 'apps/v1');
+  if (beta >= 0) return { field: `targets.${beta}.apiVersion`, expected: 'apps/v1' };
   const strange = Object.entries(guests).find(([, guest]) => !GRANTABLE.includes(guest.tee));
   return strange === undefined ? null : { field: `guests.${strange[0]}.tee`, expected: GRANTABLE.join(', ') };
 }

@@ -1,0 +1,92 @@
+/** How revisions would stand after acceptances that are in no row yet, and what a revocation or a withdrawal takes. Reads; writes nothing. */
+import type { RevisionName, TakingForecast } from '#src/domain/forecast.ts';
+import { type Outlook, outlookOf } from '#src/domain/outlook.ts';
+import type { PlannedOf } from '#src/domain/plan.ts';
+import type { Known } from '#src/domain/release.ts';
+import { targetOf } from '#src/domain/target.ts';
+import type { Db } from '#state/database.ts';
+import { knownRevisions } from '#state/revisions.ts';
+import { revokedBy, touchedBy } from '#state/revocations.ts';
+import { standings } from '#state/targets.ts';
+import type { Loaders } from '#state/want.ts';
+import type { Acceptable } from './finding.ts';
+
+type Arrived = Extract<Acceptable, { kind: 'release' }>;
+type Taking = Extract<Acceptable, { kind: 'revocation' | 'withdrawal' }>;
+
+/** A revision by the name that `status` gives it. */
+export function nameOf(workload: string, { release, sealing, state }: Pick<PlannedOf, 'release' | 'sealing' | 'state'>): RevisionName {
+  return { workload, name: `s${release.serial}-v${sealing.epoch}`, state };
+}
+
+/** A workload's revisions as they would stand after these. */
+export async function standingAfter(db: Db, workload: string, before: readonly Acceptable[], known: readonly Known[]): Promise<readonly PlannedOf[]> {
+  let there: readonly PlannedOf[] = await standings(db, workload);
+  for (const one of before) {
+    if (one.kind === 'release' && one.release.workload === workload) there = (await withRelease(db, there, one, known)).known;
+    if (one.kind === 'revocation' || one.kind === 'withdrawal') there = marked(there, await takenBy(db, one), one.kind);
+  }
+  return there;
+}
+
+/** The same after one release more. */
+export async function withRelease(db: Db, there: readonly PlannedOf[], { release, resting }: Arrived, known: readonly Known[]): Promise<Outlook> {
+  const { workload, serial, digest } = release;
+  const { basis, amended } = resting;
+  if (amended !== null)
+    return outlookOf(
+      there.map((one) => (one.id === amended.revision ? { ...one, digest, release: { serial } } : one)),
+      null,
+    );
+  const kept = basis.kind === 'keep' ? known.find(({ sealing }) => sealing.id === basis.id)?.sealing.epoch : undefined;
+  const epoch = kept ?? Math.max(0, ...there.map(({ sealing }) => sealing.epoch)) + 1;
+  const revoked = (await revokedBy(db, { workload, serial, epoch })) !== null;
+  return outlookOf(there, { accepted: { digest, serial, basis }, epoch, revoked });
+}
+
+function marked(known: readonly PlannedOf[], ids: readonly number[], kind: Taking['kind']): readonly PlannedOf[] {
+  const mark = kind === 'revocation' ? { revoked: true } : { withdrawn: true };
+  return known.map((one) => (ids.includes(one.id) ? { ...one, ...mark } : one));
+}
+
+async function takenBy(db: Db, taking: Taking): Promise<readonly number[]> {
+  if (taking.kind === 'revocation') return (await touchedBy(db, taking.revocation.subject)).revisions;
+  const { workload, release } = taking.withdrawal;
+  const { rows } = await db.query<{ id: number }>(`select id from revisions where workload = $1 and $2 = any(releases) and state <> 'retired'`, [
+    workload,
+    release,
+  ]);
+  return rows.map(({ id }) => id);
+}
+
+/** What a revocation or a withdrawal would take, and what would run then. */
+export async function takingForecast(db: Db, taking: Taking, before: readonly Acceptable[], loaders: Loaders): Promise<TakingForecast> {
+  const ids = await takenBy(db, taking);
+  const touched = await knownRevisions(db, { ids }, loaders.release);
+  const targets: TakingForecast['targets'][number][] = [];
+  for (const workload of [...new Set(touched.map(({ release }) => release.workload))].sort()) {
+    const there = await standingAfter(db, workload, before, await knownRevisions(db, { workload }, loaders.release));
+    const name = (standing: PlannedOf | null): string | null => (standing === null ? null : nameOf(workload, standing).name);
+    targets.push({ workload, before: name(targetOf(there)), after: name(targetOf(marked(there, ids, taking.kind))) });
+  }
+  return {
+    kind: taking.kind,
+    touches: touched.map((known) => nameOf(known.release.workload, known)),
+    targets,
+    stillGivenBy: taking.kind === 'revocation' && taking.revocation.subject.kind === 'release' ? await sharersOf(db, touched, loaders) : [],
+    evict: taking.kind === 'revocation' && taking.revocation.evict,
+    destroy: taking.kind === 'revocation' && taking.revocation.destroy,
+    stops: [],
+  };
+}
+
+/** Other revisions under the keys of these that still stand: whoever is refused one path is given the same bytes at the other. */
+async function sharersOf(db: Db, touched: readonly Known[], loaders: Loaders): Promise<TakingForecast['stillGivenBy']> {
+  const ids = touched.map(({ id }) => id);
+  const { rows } = await db.query<{ id: number }>(
+    `select id from revisions where sealing = any($1) and not id = any($2) and state <> 'retired' and revoked_by is null order by id`,
+    [touched.map(({ sealing }) => sealing.id), ids],
+  );
+  const sharing = await knownRevisions(db, { ids: rows.map(({ id }) => id) }, loaders.release);
+  return sharing.map((known) => ({ ...nameOf(known.release.workload, known), epoch: known.sealing.epoch }));
+}

@@ -1,0 +1,117 @@
+import type pg from 'pg';
+import { expect, it } from 'vitest';
+import { digestOf } from '#src/digest.ts';
+import type { Reason } from '#src/domain/reasons.ts';
+import type { Facts } from '#src/domain/release.ts';
+import { transaction } from '#state/database.ts';
+import { appendReceipt } from '#state/receipts.ts';
+import { withDatabase } from '../postgres.ts';
+import { byId, elements, textOf } from './html.ts';
+import { addDocument, withDashboard } from './stand.ts';
+
+/** What an attacker would write, wherever somebody lets them write anything. */
+const HOSTILE = [
+  `<script>alert(1)</script>`,
+  `"><img src=x onerror=alert(1)>`,
+  `' onmouseover='alert(1)`,
+  `javascript:alert(1)//`,
+  `</style><script>alert(1)</script>`,
+  `</title><svg onload=alert(1)>`,
+  `&lt;script&gt;&#x3c;`,
+  `<!--`,
+  `]]>`,
+  `\u202e gnp.exe`,
+  `\u2028\u0007\u001b[31m`,
+] as const;
+const ROTATION = 'r-00000000000000e1';
+
+/** Every row that a page reads, with hostile text in each column that holds one. */
+async function fill(pool: pg.Pool, evil: string): Promise<void> {
+  const path = `releases/${evil}/1.yaml`;
+  await addDocument(pool, { path, kind: evil, reason: evil as Reason, about: evil, approvedBy: [evil] });
+  await addDocument(pool, { path: `${evil}.yaml`, verdict: 'waiting', reason: 'SignaturesMissing', about: evil });
+  await addDocument(pool, { path: `baseline/${evil}`, kind: 'Baseline', verdict: 'accepted', approvedBy: [evil] });
+  await addDocument(pool, { path: `withdrawals/${evil}.yaml`, kind: 'Withdrawal', verdict: 'accepted' });
+  await pool.query(`insert into branches (name, commit_id, rewritten_to, unread) values ($1, $1, $1, $2)`, [
+    evil,
+    JSON.stringify([{ path: evil, reason: 'Malformed', about: evil }]),
+  ]);
+  await pool.query(`insert into polls (branch, read_at, failing_since, reason, about) values ($1, instant(), instant(), $1, $1)`, [evil]);
+  await pool.query(`insert into brokers (name, repository, generation) values ($1, $1, 1)`, [evil]);
+  await pool.query(`insert into proxies (id, kbs, stale_seconds) values ($1, $1, 300)`, [evil]);
+  await pool.query(`insert into sealings (workload, epoch, rotation) values ($1, 1, $2)`, [evil, ROTATION]);
+  const withdrawal = digestOf(`withdrawals/${evil}.yaml`);
+  await pool.query(
+    `insert into revisions (workload, serial, release, serials, releases, sealing, rotation, kbs, withdrawn_by, revoked_by)
+     select $1, 1, $3, '{1}', array[$3], id, rotation, array[$1], $4, $1 from sealings where rotation = $2`,
+    [evil, ROTATION, digestOf(path), withdrawal],
+  );
+  await pool.query(`update documents set kind = 'Release', verdict = 'accepted' where path = $1`, [path]);
+  await addDocument(pool, { path: `again ${path}`, kind: evil, reason: evil as Reason, about: evil });
+  await pool.query(
+    `insert into runs (id, workflow, revision, workload, step, waiting_for, about, since, progress) select $2, $1, id, $1, $1, $1, $1, instant(),
+       jsonb_build_object('doneBytes', 1, 'totalBytes', 2, 'since', instant(), 'at', instant()) from revisions`,
+    [evil, ROTATION],
+  );
+  await pool.query(`insert into runs (id, workflow, workload, ended_at) values ('r-00000000000000e2', 'hold', $1, instant())`, [evil]);
+  await pool.query(`insert into holds (kind, subject, chain, why, held_by) values ('workload', $1, 'r-00000000000000e2', $1, $1)`, [evil]);
+  await pods(pool, evil);
+}
+
+async function pods(pool: pg.Pool, evil: string): Promise<void> {
+  await pool.query(`insert into boots (cluster, pod_uid, container_id, pod, address, started_at) values ($1, $1, $1, $1, $1, instant() - interval '1 hour')`, [
+    evil,
+  ]);
+  const { rows: brokers } = await pool.query<{ key: string }>(
+    `select $1 || '/' || $1 || '/s1-v1-0-' || substr(encode(sha256(convert_to($2, 'UTF8')), 'hex'), 1, 8) as key`,
+    [evil, ROTATION],
+  );
+  const { rows } = await pool.query<{ id: number }>(
+    `insert into fetches (kbs, proxy, path, address, decision, status, type, request_id) values ($1, $1, $2, $1, 'refused', 404, $1, $1) returning id`,
+    [evil, brokers[0]?.key],
+  );
+  const boots = { [evil]: [{ uid: evil, containerId: evil, address: evil, fetch: rows[0]?.id ?? 0 }] };
+  const facts = { [evil]: evil, list: [evil, { [evil]: [evil, { deep: { deeper: evil } }] }] };
+  const verdicts = [{ gate: evil, evidence: null, goodUntil: null }];
+  const more = { run: ROTATION, facts: facts as unknown as Facts, proof: 'observed', verdicts, kept: [], moves: null } as const;
+  await transaction(pool, async (tx) => {
+    await appendReceipt(tx, { ...more, step: evil, evidence: { rotation: ROTATION, boots } });
+    await appendReceipt(tx, { ...more, step: 'reopened', facts: {}, evidence: { because: evil } });
+  });
+}
+
+it.each(HOSTILE)('%j is text wherever it comes from, and nothing else', async (evil) => {
+  // U+0000 and the like never get past `storable`; what a row can hold is what is tried here.
+  await withDatabase(async (pool) => {
+    await fill(pool, evil);
+    await withDashboard(pool, async ({ get }) => {
+      for (const path of ['/', '/documents', `/rotations/${ROTATION}`]) {
+        const { status, text, root } = await get(path);
+        expect(status).toBe(200);
+        // The strict parser has seen every `<`, `>`, `"` and `&` in its place; so nothing of it became an element or an attribute.
+        const names = new Set(elements(root).map(({ name }) => name));
+        expect(['script', 'img', 'svg', 'iframe', 'object', 'form', 'input'].filter((name) => names.has(name))).toEqual([]);
+        const attributes = elements(root).flatMap(({ attributes: own }) => Object.entries(own));
+        expect(attributes.filter(([name]) => /^on|^style$|^src/.test(name))).toEqual([]);
+        const links = attributes.filter(([name]) => name === 'href').map(([, value]) => value);
+        expect(links.filter((link) => !/^[/#]/.test(link) || link.startsWith('//'))).toEqual([]);
+        expect(text.replace(/[\n\t]/g, '')).not.toMatch(/[\p{Cc}\p{Cf}\u2028\u2029]/u);
+        const shown = textOf(byId(root, 'main'));
+        expect(shown).toContain(evil.replace(/[^\P{C}\t\n]|[\u2028\u2029]/gu, '\ufffd').trim());
+      }
+    });
+  });
+});
+
+it('a text of any length stays a line or two, and says how long it was', async () => {
+  await withDatabase(async (pool) => {
+    await addDocument(pool, { path: 'releases/chat/1.yaml', reason: 'Malformed', about: 'x'.repeat(100_000) });
+    await withDashboard(pool, async ({ get }) => {
+      for (const path of ['/', '/documents']) {
+        const { text, root } = await get(path);
+        expect(text.length).toBeLessThan(40_000);
+        expect(textOf(byId(root, 'main'))).toContain('… (100000 characters)');
+      }
+    });
+  });
+});
