@@ -1,5 +1,6 @@
 import type { Boot, Fetch, KeyVerb, Sent, Want, Wrapped } from './domain/kbs.ts';
 import type { KeyPath } from './domain/paths.ts';
+import type { Reason } from './domain/reasons.ts';
 import type { Known } from './domain/release.ts';
 import type { Run } from './domain/run.ts';
 import type { Instant } from './instant.ts';
@@ -50,11 +51,11 @@ export interface Ledger {
   /** Every boot ever sighted at this address. */
   readonly sightings: (address: string) => Promise<readonly Boot[]>;
   /** The outage of a cluster that is about to be asked: since when it has not answered, and whether it is ours to ask now. null: it answered last. */
-  readonly turnToAsk: (cluster: string) => Promise<{ readonly since: Instant; readonly about: string; readonly mine: boolean } | null>;
+  readonly turnToAsk: (cluster: string) => Promise<{ readonly since: Instant; readonly reason: Reason; readonly about: string; readonly mine: boolean } | null>;
   /** Notes that a cluster answered: its outage is over. */
   readonly answered: (cluster: string) => Promise<void>;
   /** Notes that a cluster did not answer; since when it has not, and what it said then. It outlives this process. */
-  readonly unanswered: (cluster: string, about: string) => Promise<{ readonly since: Instant; readonly about: string }>;
+  readonly unanswered: (cluster: string, reason: Reason, about: string) => Promise<{ readonly since: Instant }>;
   /** Since when a cluster has not answered; null: it did when it was asked last. */
   readonly silentSince: (cluster: string) => Promise<Instant | null>;
   /** Counts a TEE key for a boot, for good. false: it was counted for another one. */

@@ -51,7 +51,7 @@ export function openLedger(parts: LedgerParts): Ledger {
     sighted: (boots) => sightBoots(pool, boots),
     sightings: (address) => sightingsAt(pool, address),
     answered: (cluster) => noteAnswer(pool, cluster),
-    unanswered: (cluster, about) => noteSilence(pool, cluster, about),
+    unanswered: (cluster, reason, about) => noteSilence(pool, cluster, reason, about),
     turnToAsk: (cluster) => turnToAsk(pool, cluster),
     silentSince: (cluster) => silentSince(pool, cluster),
     count: (boot, teeKey) => countBoot(pool, boot, teeKey),

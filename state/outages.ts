@@ -1,3 +1,4 @@
+import type { Reason } from '#src/domain/reasons.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
 import { storable } from './text.ts';
@@ -6,7 +7,8 @@ import { storable } from './text.ts';
 export interface Outage {
   /** Since when it has not answered, without an answer in between. */
   readonly since: Instant;
-  /** What its first failure said. */
+  /** What its last failure said. */
+  readonly reason: Reason;
   readonly about: string;
 }
 
@@ -29,28 +31,29 @@ const DUE = `(asked_at <= instant() - $2 * interval '1 second' or since > instan
 
 /** The outage of a cluster that is about to be asked, and whether it is the caller's turn to ask; null: it answered when it was asked last. */
 export async function turnToAsk(db: Db, cluster: string): Promise<(Outage & { readonly mine: boolean }) | null> {
-  const { rows } = await db.query<Outage & { due: boolean }>(`select since, about, ${DUE} as due from outages where cluster = $1`, [
+  const { rows } = await db.query<Outage & { due: boolean }>(`select since, reason, about, ${DUE} as due from outages where cluster = $1`, [
     cluster,
     ASK_AGAIN_SECONDS,
     HICCUP_SECONDS,
   ]);
   const [row] = rows;
   if (row === undefined) return null;
-  const { since, about } = row;
-  if (!row.due) return { since, about, mine: false };
+  const { since, reason, about } = row;
+  if (!row.due) return { since, reason, about, mine: false };
   const { rows: claimed } = await db.query<Outage>(
     `update outages set asked_at = instant(), since = case when asked_at < instant() - $4 * interval '1 second' then instant() else since end
-     where cluster = $1 and ${DUE} returning since, about`,
+     where cluster = $1 and ${DUE} returning since, reason, about`,
     [cluster, ASK_AGAIN_SECONDS, HICCUP_SECONDS, UNASKED_SECONDS],
   );
-  return claimed[0] === undefined ? { since, about, mine: false } : { ...claimed[0], mine: true };
+  return claimed[0] === undefined ? { since, reason, about, mine: false } : { ...claimed[0], mine: true };
 }
 
 /** Notes that a cluster did not answer. */
-export async function noteSilence(db: Db, cluster: string, about: string): Promise<Outage> {
+export async function noteSilence(db: Db, cluster: string, reason: Reason, about: string): Promise<Outage> {
   const { rows } = await db.query<Outage>(
-    'insert into outages (cluster, about) values ($1, $2) on conflict (cluster) do update set asked_at = instant() returning since, about',
-    [cluster, storable(about)],
+    `insert into outages (cluster, reason, about) values ($1, $2, $3)
+     on conflict (cluster) do update set asked_at = instant(), reason = excluded.reason, about = excluded.about returning since, reason, about`,
+    [cluster, reason, storable(about)],
   );
   const [row] = rows;
   if (row === undefined) throw new Error('insert … returning gave no row');

@@ -181,6 +181,7 @@ create table migrations (
 create table outages (
   cluster text not null,
   since timestamp(3) with time zone not null default instant(),
+  reason text not null,
   about text not null,
   asked_at timestamp(3) with time zone not null default instant(),
   constraint outages_pkey PRIMARY KEY (cluster)

@@ -86,25 +86,24 @@ export function asTargetSays(target: Known | null, place: TargetDocument): Targe
 
 /**
  * A cluster whose answers are noted, and whose silence is told. While it is silent it is asked now and
- * then, by one look of all: the others are told so at once, and do not wait for a timeout each. Its
- * Faults then carry what its first failure said, so that a run that waits for it waits for one thing.
+ * then, by one look of all: the others are told at once what that look was told, and do not wait for a
+ * timeout each.
  */
 export function listening({ world, ledger }: { readonly world: World; readonly ledger: Ledger }, name: string, onSilence: (since: Instant) => void): Cluster {
   const cluster = world.cluster(name);
-  const silent = ({ since, about }: { readonly since: Instant; readonly about: string }, cause?: unknown): Fault => {
-    onSilence(since);
-    return new Fault('Unreachable', `${name} does not answer: ${about}`, { cause });
-  };
   const noted = async <T>(call: () => Promise<T>): Promise<T> => {
     const outage = await ledger.turnToAsk(name);
-    if (outage?.mine === false) throw silent(outage);
+    if (outage?.mine === false) {
+      onSilence(outage.since);
+      throw new Fault(outage.reason, outage.about);
+    }
     try {
       const answer = await call();
       if (outage !== null) await ledger.answered(name);
       return answer;
     } catch (thrown) {
-      if (isFault(thrown) && SILENCE.includes(thrown.reason)) throw silent(await ledger.unanswered(name, thrown.message), thrown);
-      if (isFault(thrown) && outage !== null) await ledger.answered(name);
+      if (isFault(thrown) && SILENCE.includes(thrown.reason)) onSilence((await ledger.unanswered(name, thrown.reason, thrown.message)).since);
+      else if (isFault(thrown) && outage !== null) await ledger.answered(name);
       throw thrown;
     }
   };

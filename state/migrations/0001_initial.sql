@@ -313,7 +313,8 @@ create index on boots (address);
 create table outages (
   cluster text primary key,
   since timestamptz(3) not null default instant(),
-  about text not null,                        -- what its first failure said
+  reason text not null,                       -- what its last failure said
+  about text not null,
   asked_at timestamptz(3) not null default instant()
 );
 
