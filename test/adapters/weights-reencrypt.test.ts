@@ -1,5 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { openWeights } from '#src/adapters/weights/index.ts';
@@ -31,6 +44,7 @@ function openDisk() {
     pass: async (order, told) => {
       const error = failing(order);
       if (error !== null) throw Object.assign(new Error(error.code), error);
+      told?.(1);
       const result = await real.pass(order, told);
       passed.push({ order, passed: result });
       return result;
@@ -232,6 +246,15 @@ describe('what a dead process left half written', () => {
     expect(await weights.inspect(next, 'one', keyset)).not.toBeNull();
   });
 
+  it('is deleted where its file is whole already, or is not of this model', async () => {
+    const { reseal, anew } = await sealedStand();
+    await reseal({ stores: ['one'] });
+    copyFileSync(anew('one', SHARD), `${anew('one', SHARD)}.0123456789abcdef.part`);
+    writeFileSync(`${anew('one', 'other')}.0123456789abcdef.part`, 'x');
+    await reseal({ stores: ['one'] });
+    expect(readdirSync(join(anew('one', SHARD), '..')).filter((name) => !name.endsWith('.sealed'))).toEqual([]);
+  });
+
   it('is never written to where it has its final name already: a ciphertext whose digest is in a receipt', async () => {
     const { reseal, anew } = await sealedStand();
     await reseal({ stores: ['one'] });
@@ -326,6 +349,17 @@ describe('progress', () => {
     await reseal({ prefix: 'w-1/r-again' }).catch(() => {});
     const { doneBytes = 0, totalBytes = 0 } = said.at(-1) ?? {};
     expect(doneBytes).toBeLessThan(totalBytes);
+  });
+
+  it('goes back where what was verified turns out to be torn', async () => {
+    const disk = openDisk();
+    const { source, reseal, said, anew } = await sealedStand(disk.workers);
+    await reseal({ stores: ['one'] });
+    spoil(anew('one', SHARD));
+    disk.fail(({ to }) => (to === null ? null : { code: 'ENOSPC', path: to }));
+    expect(await reasonOf(reseal({ stores: ['one'] }))).toBe('DiskFull');
+    const { doneBytes = 0, totalBytes = 0 } = said.at(-1) ?? {};
+    expect(totalBytes - doneBytes).toBe(statSync(join(source, SHARD)).size);
   });
 
   it('is told about once a second, one call at a time, from inside a file', async () => {

@@ -10,7 +10,7 @@ import type { Secret } from '#src/secret.ts';
 import type { Mine, SealProgress } from '#src/world.ts';
 import { codeOf } from './faults.ts';
 import type { Source } from './source.ts';
-import { type Place, putFile, stampOf, takeParts } from './store.ts';
+import { type Place, putFile, stampOf, syncNames, takeParts } from './store.ts';
 import { openTally, type Tally } from './tally.ts';
 
 /** Everything that sealing one model needs. */
@@ -53,7 +53,10 @@ export async function sealAll(sealing: Sealing): Promise<void> {
       if (!stopped) await sealOne(begun, line);
     });
     if (stopped || !(await mine())) return;
+    // Once for all: the manifest must not be on the disk before them, and each of these waits for all that is being written meanwhile.
+    for (const place of places) await syncNames(place, [...sizes.keys()].map(sealedPath));
     await sealManifests(sealing);
+    for (const place of places) await syncNames(place, [SEALED_MANIFEST_NAME]);
   } finally {
     await tally.end();
   }

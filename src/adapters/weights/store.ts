@@ -99,7 +99,7 @@ function partName(final: string): string {
  * The first one to finish wins: where another process has put the file there meanwhile, ours is dropped and Fault `Conflict` thrown, so
  * that a sleeper never changes a ciphertext whose digest was recorded. `torn` is the stamp of a file that was found torn: that one, and no
  * other that took its place since, is removed first. `resume`: the part to go on with (null: a new one), which stays where `write` fails.
- * Every error is a Fault that names store and file.
+ * Every error is a Fault that names store and file. The name itself is on the disk once its folder was synced: see `syncNames`.
  */
 export async function putFile<T>(
   place: Place,
@@ -119,7 +119,6 @@ export async function putFile<T>(
     keep = false;
     if (torn !== null && (await stampOf(final)) === torn) await rm(final, { force: true });
     await take(place, part, final, path);
-    await syncFolder(folder);
     return written;
   } catch (error) {
     throw asFault(error, `store ${place.store}: ${place.prefix}/${path}`);
@@ -139,6 +138,15 @@ async function take(place: Place, part: string, final: string, path: string): Pr
     if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EOPNOTSUPP' && code !== 'ENOSYS') throw error;
     await rename(part, final);
   }
+}
+
+/** Brings the names of these files to the disk, and of the folders that they lie in, up to the store's own. */
+export async function syncNames(place: Place, paths: readonly string[]): Promise<void> {
+  const folders = new Set<string>([place.root]);
+  for (const path of paths) {
+    for (let folder = dirname(join(place.folder, path)); !folders.has(folder); folder = dirname(folder)) folders.add(folder);
+  }
+  for (const folder of folders) await syncFolder(folder);
 }
 
 /** A new name, or that one is gone, is on the disk only when its folder is. */
