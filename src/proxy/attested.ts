@@ -5,27 +5,47 @@ import type { Json } from '#src/domain/json.ts';
 import { findHandshake } from '#state/handshakes.ts';
 import { type Credential, sha256 } from './credential.ts';
 
-/** What the log and the deny-list need of a guest's token. Not judged: the KBS has verified it where it answers, and gates verify it again. */
+/**
+ * What the log and the deny-list need of a guest's token, and no more of it: thousands are remembered, and
+ * an eight-GPU token is 120 KiB. Not judged: the KBS has verified it where it answers, and gates verify it again.
+ */
 export interface Attested {
   readonly tokenDigest: string;
   /** RFC 7638 thumbprint; null: the token has no TEE key. */
   readonly teeKey: string | null;
-  readonly payload: Members;
+  /** Its init-data digests and what its devices are called: what a deny-list may name. */
+  readonly names: readonly string[];
+  /** For the log. */
+  readonly summary: Readonly<Record<string, Json>>;
 }
 
-/** Reads a token that the KBS gave; null: it is none. */
-export function attestedBy(token: string): Attested | null {
+/** Reads a token that the KBS gave; null: it is none, or one with more names than a machine has. `digest`: its SHA-256, where it is known. */
+export function attestedBy(token: string, digest = sha256(token)): Attested | null {
   const payload = decodeToken(token)?.payload;
-  return payload === undefined ? null : { tokenDigest: sha256(token), teeKey: teeKeyOf(token), payload };
+  if (payload === undefined) return null;
+  const names = namesIn(payload);
+  if (names.reduce((characters, name) => characters + name.length, 0) > NAMES_MAX_CHARACTERS) return null;
+  const teeKey = teeKeyOf(token);
+  return { tokenDigest: digest, teeKey, names, summary: { tokenDigest: digest, teeKey, ...summaryOf(payload) } };
+}
+
+/** Where verifiers write what a machine is called: AMD's chip id, NVIDIA's ueid and uuid. */
+const DEVICE_CLAIMS = ['chip_id', 'ueid', 'uuid'];
+
+/** Init-data digests and device names in a token's submods. The token is not verified here: the KBS does that, and a forged one releases nothing. */
+function namesIn(payload: Members): readonly string[] {
+  return Object.values(membersOf(memberOf(payload, 'submods')) ?? {}).flatMap((submod) => {
+    const evidence = memberOf(submod, 'ear.veraison.annotated-evidence');
+    const devices = Object.values(membersOf(evidence) ?? {}).flatMap((claims) => DEVICE_CLAIMS.map((name) => memberOf(claims, name)));
+    return [memberOf(evidence, 'init_data'), ...devices].filter((name) => typeof name === 'string');
+  });
 }
 
 /** What a SIEM wants to know of an attestation (acceptance: event fields): decision by submod, verifier, init-data (the runtime policy's id). */
-export function summaryOf({ payload, tokenDigest, teeKey }: Attested): Readonly<Record<string, Json>> {
+function summaryOf(payload: Members): Readonly<Record<string, Json>> {
   const submods = membersOf(memberOf(payload, 'submods')) ?? {};
   const first = Object.entries(submods).slice(0, SUBMODS_SHOWN);
   return {
-    tokenDigest,
-    teeKey,
     attestation: Object.fromEntries(first.map(([name, submod]) => [name.slice(0, TEXT_SHOWN), shownOf(memberOf(submod, 'ear.status'))])),
     verifier: shownOf(memberOf(payload, 'iss')),
     verifierBuild: shownOf(memberOf(memberOf(payload, 'ear.verifier-id'), 'build')),
@@ -43,6 +63,8 @@ function shownOf(value: Json | undefined): string | null {
 const TEXT_SHOWN = 200;
 /** Eight GPUs, four switches and their CPU. */
 const SUBMODS_SHOWN = 16;
+/** Sixteen machines' names would fit. */
+const NAMES_MAX_CHARACTERS = 16 * 1024;
 /** Sessions and tokens live some minutes; those of a larger fleet are read or looked up again. */
 const REMEMBERED_MAX = 4096;
 
@@ -65,7 +87,13 @@ export function openGuests(pool: pg.Pool, kbs: string): Guests {
     const [oldest] = byDigest.keys();
     if (byDigest.size > REMEMBERED_MAX && oldest !== undefined) byDigest.delete(oldest);
   };
-  const seen = ({ kind, value, digest }: Credential): Attested | null => byDigest.get(digest) ?? (kind === 'token' ? attestedBy(value) : null);
+  const seen = ({ kind, value, digest }: Credential): Attested | null => {
+    const known = byDigest.get(digest);
+    if (known !== undefined || kind === 'session') return known ?? null;
+    const read = attestedBy(value, digest);
+    if (read !== null) remember(digest, read);
+    return read;
+  };
   return {
     add: (sessionDigest, attested) => {
       remember(sessionDigest, attested);

@@ -30,8 +30,9 @@ export function sha256(text: string): string {
  * only where the cookies name exactly one.
  */
 export function credentialOf(headers: IncomingHttpHeaders): Credential | null {
-  const token = BEARER.exec(headers.authorization ?? '')?.[1];
-  if (token !== undefined) return { kind: 'token', header: { authorization: `Bearer ${token}` }, value: token, digest: sha256(token) };
+  const { authorization = '' } = headers;
+  const token = BEARER.exec(authorization)?.[1];
+  if (token !== undefined) return { kind: 'token', header: { authorization }, value: token, digest: sha256(token) };
   return sessionOf(headers);
 }
 

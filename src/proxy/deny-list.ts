@@ -1,6 +1,4 @@
 import type pg from 'pg';
-import { type Members, memberOf, membersOf } from '#src/domain/attestation-token.ts';
-import type { Json } from '#src/domain/json.ts';
 import { DENY_CHANNEL, type DenyEntry, denyListSince } from '#state/deny-list.ts';
 import { acknowledge, forgetProxy } from '#state/proxies.ts';
 
@@ -12,8 +10,8 @@ export interface DenyList {
   readonly entryFor: (path: string) => DenyEntry | null;
   /** Whether any entry names a guest or a device, so that a request must show which it is. */
   readonly namesGuests: () => boolean;
-  /** The entry that names this token's init-data or one of its devices; null: none does. */
-  readonly entryForGuest: (payload: Members) => DenyEntry | null;
+  /** The entry that has one of these names, a guest's init-data and its devices; null: none does. */
+  readonly entryForGuest: (names: readonly string[]) => DenyEntry | null;
   readonly size: () => number;
   /** Of the KBS, as of the last confirmation: the version of its policy. */
   readonly generation: () => number;
@@ -101,10 +99,7 @@ function holding(): Held {
     questions: {
       entryFor: (path) => paths.get(path) ?? null,
       namesGuests: () => guests.size > 0,
-      entryForGuest: (payload) =>
-        namesIn(payload)
-          .map((name) => guests.get(name))
-          .find((entry) => entry !== undefined) ?? null,
+      entryForGuest: (names) => names.map((name) => guests.get(name)).find((entry) => entry !== undefined) ?? null,
       size: () => size,
     },
   };
@@ -122,24 +117,6 @@ async function confirm({ pool, kbs, proxy, staleSeconds, onConfirmed }: DenyList
   const generation = await acknowledge(pool, { id: proxy, kbs, acknowledged: held.last(), staleSeconds });
   onConfirmed();
   return { asked, generation };
-}
-
-// ---------------------------------------------------------------- who a guest is
-
-/** Where verifiers write what a machine is called: AMD's chip id, NVIDIA's ueid and uuid. */
-const DEVICE_CLAIMS = ['chip_id', 'ueid', 'uuid'];
-
-/** Init-data digests and device names in a token's submods. The token is not verified here: the KBS does that, and a forged one releases nothing. */
-function namesIn(payload: Members): readonly string[] {
-  return Object.values(membersOf(memberOf(payload, 'submods')) ?? {}).flatMap((submod) => {
-    const evidence = memberOf(submod, 'ear.veraison.annotated-evidence');
-    const claims = Object.values(membersOf(evidence) ?? {});
-    return [memberOf(evidence, 'init_data'), ...claims.flatMap(devicesIn)].filter((name) => typeof name === 'string');
-  });
-}
-
-function devicesIn(claims: Json): readonly (Json | undefined)[] {
-  return DEVICE_CLAIMS.map((name) => memberOf(claims, name));
 }
 
 // ---------------------------------------------------------------- looking again

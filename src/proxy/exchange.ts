@@ -6,7 +6,7 @@ import type { Log } from '#src/log.ts';
 import type { Metrics } from '#src/metrics.ts';
 import type { FetchRecord } from '#state/fetches.ts';
 import { type Answer, errorTypeOf, nowhereAnswer, type OwnRefusal, refusalAnswer, send } from './answer.ts';
-import { type Attested, attestedBy, type Guests, summaryOf } from './attested.ts';
+import { type Attested, attestedBy, type Guests } from './attested.ts';
 import { openBodies, type ReadBody } from './body.ts';
 import { type Credential, credentialOf, sessionOf } from './credential.ts';
 import type { DenyList } from './deny-list.ts';
@@ -117,7 +117,7 @@ async function attested(parts: Parts, address: string, session: Credential | nul
     return refusalAnswer('NotRecorded');
   }
   parts.guests.add(session.digest, guest);
-  parts.log.info({ ...details, ...summaryOf(guest) }, 'a guest has attested');
+  parts.log.info({ ...details, ...guest.summary }, 'a guest has attested');
   return answer;
 }
 
@@ -188,7 +188,7 @@ function refusalOf({ denyList }: Parts, { path, credential, guest }: Asking): Ow
   if (denyList.entryFor(path) !== null) return 'DenyList';
   // Without a credential the KBS releases nothing; with one that nobody knows, it cannot be told from a guest that is denied.
   if (!denyList.namesGuests() || credential === null) return null;
-  return guest === null || denyList.entryForGuest(guest.payload) !== null ? 'DenyList' : null;
+  return guest === null || denyList.entryForGuest(guest.names) !== null ? 'DenyList' : null;
 }
 
 /**
@@ -231,6 +231,6 @@ function recordOf(parts: Parts, { path, address, credential, requestId }: Asking
 /** For the log: who asked for what, under which version of the policy, and what is known of the guest. */
 function shown({ kbs, denyList }: Parts, { path, address, credential, guest, requestId }: Asking): Readonly<Record<string, Json>> {
   const because = denyList.entryFor(path)?.because ?? null;
-  const known = guest === null ? {} : summaryOf(guest);
+  const known = guest === null ? {} : guest.summary;
   return { kbs, path, address, requestId, policyGeneration: denyList.generation(), credential: credential?.digest ?? null, because, ...known };
 }

@@ -32,8 +32,8 @@ export interface Broker {
   readonly close: () => Promise<void>;
 }
 
-/** Starts one on loopback. */
-export async function openBroker(): Promise<Broker> {
+/** Starts one on loopback. `forgetful`: `reached` stays empty, for a bench that sends it thousands of long heads. */
+export async function openBroker({ forgetful = false } = {}): Promise<Broker> {
   const sessions = new Set<string>();
   const reached: Reached[] = [];
   const broker = { released: new Set<string>(), hold: null as Promise<void> | null };
@@ -53,7 +53,7 @@ export async function openBroker(): Promise<Broker> {
   const server = createServer({ maxHeaderSize: 1024 * 1024 }, async (call, response) => {
     let bodyBytes = 0;
     for await (const chunk of call) bodyBytes += (chunk as Buffer).length;
-    reached.push({ line: `${call.method} ${call.url}`, headers: call.headers, bodyBytes });
+    if (!forgetful) reached.push({ line: `${call.method} ${call.url}`, headers: call.headers, bodyBytes });
     const { status, headers, body } = await answerTo(call);
     response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) });
     response.end(body);
