@@ -83,17 +83,17 @@ function conditionOf(which: Which): [string, unknown[]] {
   return ['true', []];
 }
 
-interface LinkRow extends Link {
+interface LinkRow extends Omit<Link, 'facts'> {
   readonly run: string;
+  readonly body: string;
 }
 
 async function receiptsOf(db: Db, rows: readonly RevisionRow[]): Promise<ReadonlyMap<string, readonly Link[]>> {
   const runs = [...new Set(rows.flatMap((row) => [row.rotation, row.sealing_rotation, row.source_rotation ?? row.rotation]))];
-  const { rows: links } = await db.query<LinkRow>(
-    `select run, number, step, at, coalesce(body::jsonb -> 'facts', '{}') as facts from receipts where run = any($1) order by run, number`,
-    [runs],
-  );
-  return Map.groupBy(links, (link) => link.run);
+  const { rows: links } = await db.query<LinkRow>('select run, number, step, at, body from receipts where run = any($1) order by run, number', [runs]);
+  // Read here: PostgreSQL takes ten times as long to make `jsonb` of a text.
+  const read = links.map(({ body, ...link }) => ({ ...link, facts: (JSON.parse(body) as { readonly facts?: Link['facts'] }).facts ?? {} }));
+  return Map.groupBy(read, (link) => link.run);
 }
 
 /** Throws Fault('Tampered') where the row does not agree with the document that was signed: the target is chosen by the row's serial. */
