@@ -51,7 +51,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     Object.entries(config.kbs).map(([name, { repository }]) => ({ name, repository })),
   );
   const wake = await openWake({ pool: database.pool, url: database.url, onError: (error) => log.warn({ error: error.message }, 'pg-boss') });
-  const replica = await openReplica({ pool: database.pool, url: database.url, name: hostname(), wake, log });
+  const replica = await openReplica({ url: database.url, name: hostname(), wake, log });
   const engine = engineOf(database, opened, wake, log, replica.owner);
   const misfit = misfitOf(config, opened.loaders);
   const basis: Intake['basis'] = (tx, release) => basisOf(tx, opened.loaders.release, release);

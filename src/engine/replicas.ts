@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import pg from 'pg';
-import { transaction } from '#state/database.ts';
+import { openDatabase, transaction } from '#state/database.ts';
 import { type Freed, releaseOwner, releaseRuns, runsInHand } from '#state/runs.ts';
 import type { Log } from '../log.ts';
 import type { Stray, Wake } from './wake.ts';
@@ -25,8 +25,7 @@ export interface Replica {
 
 /** What a replica stands on. */
 export interface ReplicaOptions {
-  readonly pool: pg.Pool;
-  /** For the session that holds the lock: direct, no transaction pooling. */
+  /** For sessions of its own, one of which holds the lock: direct, no transaction pooling. Looks that keep the engine's busy delay no takeover. */
   readonly url: string;
   /** For people: the host's name. */
   readonly name: string;
@@ -43,6 +42,7 @@ export interface ReplicaOptions {
  * wrong guess is harmless: the claim fences.
  */
 export async function openReplica(options: ReplicaOptions): Promise<Replica> {
+  const pool = openDatabase({ url: options.url, poolSize: 1 });
   const number = randomInt(1, REPLICA_MAX);
   const owner = `${options.name}#${number}`;
   const session = await openSession(options, number);
@@ -51,7 +51,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   const turn = async (): Promise<void> => {
     try {
       await session.stand();
-      await look(options, owner, session.isDead, unowned);
+      await look({ ...options, pool }, owner, session.isDead, unowned);
     } catch (thrown) {
       // The next turn looks again.
       options.log.debug({ error: String(thrown) }, 'the other replicas could not be looked at');
@@ -68,6 +68,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       clearInterval(timer);
       await busy;
       await session.close();
+      await pool.end();
     },
   };
 }
@@ -137,7 +138,7 @@ function openUnowned(): Unowned {
   };
 }
 
-async function look({ pool, wake, log }: ReplicaOptions, own: string, isDead: Session['isDead'], unowned: Unowned): Promise<void> {
+async function look({ pool, wake, log }: ReplicaOptions & { readonly pool: pg.Pool }, own: string, isDead: Session['isDead'], unowned: Unowned): Promise<void> {
   const before = wake.inHand();
   const held = await runsInHand(pool);
   const mine = held.filter(({ id, owner }) => owner === own && !before.has(id) && !wake.inHand().has(id));
@@ -155,7 +156,7 @@ async function look({ pool, wake, log }: ReplicaOptions, own: string, isDead: Se
     await isDead(number, () => free((tx) => releaseOwner(tx, owner), { owner }, 'a replica died: its runs are taken over'));
   }
   if (mine.length > 0) await free((tx) => releaseRuns(tx, mine), {}, 'looks that ended without a word are asked for again');
-  const strays = unowned(await wake.strays());
+  const strays = unowned(await wake.strays(pool));
   if (strays.length > 0) await free((tx) => releaseStrays(tx, strays), {}, 'looks that nobody was at are asked for again');
 }
 

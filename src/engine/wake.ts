@@ -31,12 +31,12 @@ export interface Wake {
   readonly enlist: (tx: Db, run: string, at: Instant | null) => Promise<void>;
   /** Many at once, in an order in which two callers never block each other. */
   readonly enlistMany: (tx: Db, runs: readonly string[], at: Instant | null) => Promise<void>;
-  /** Ends the looks at these runs, whoever believes to be at them, and wakes them, in the caller's transaction. */
+  /** Ends the looks at these runs, whoever believes to be at them, and wakes them before all others that wait, in the caller's transaction. */
   readonly free: (tx: Db, runs: readonly Freed[]) => Promise<void>;
   /** The runs whose looks are under way in this process. */
   readonly inHand: () => ReadonlySet<string>;
   /** Looks that may be nobody's: no sign of life for a heartbeat, or handed out and in nobody's hand just now. At most 100. */
-  readonly strays: () => Promise<readonly Stray[]>;
+  readonly strays: (db: Db) => Promise<readonly Stray[]>;
   /** Starts to hand out one queue's runs, to so many looks at a time. */
   readonly work: (queue: Queue, handler: Handler, options: { readonly concurrency: number }) => Promise<void>;
   /**
@@ -89,6 +89,8 @@ const POLL_SECONDS = 2;
 const STOP_SECONDS = 0.5;
 /** Of the same: what the database then takes. It may be gone itself. */
 const CLOSE_SECONDS = 1;
+/** What a dead replica had in hand was under way: it goes on before whatever waits in line. */
+const FIRST = { priority: 1 };
 /** pg-boss's own sessions beside the listener: fetching, completing, supervising. */
 const SESSIONS = 4;
 
@@ -115,14 +117,15 @@ export async function openWake({ pool, url, onError }: WakeOptions): Promise<Wak
   for (const queue of QUEUES) await openQueue(boss, queue);
   const timers = openTimers(boss);
   const hand = openHand();
-  const enlist = async (tx: Db, run: string, at: Instant | null) => enlistRuns(boss, timers, tx, [run], at);
-  const enlistMany = async (tx: Db, runs: readonly string[], at: Instant | null) => enlistRuns(boss, timers, tx, runs, at);
+  const waking = { boss, timers };
+  const enlist = async (tx: Db, run: string, at: Instant | null) => enlistRuns(waking, tx, [run], at);
+  const enlistMany = async (tx: Db, runs: readonly string[], at: Instant | null) => enlistRuns(waking, tx, runs, at);
   const free = async (tx: Db, runs: readonly Freed[]): Promise<void> => {
     const ids = runs.map(({ id }) => id);
     await endActive(boss, tx, ids);
     for (const [at, due] of Map.groupBy(runs, (run) => run.at)) {
       const woken = due.map(({ id }) => id);
-      await enlistMany(tx, woken, at);
+      await enlistRuns(waking, tx, woken, at, FIRST);
     }
   };
   const handBack = async (runs: readonly string[]): Promise<void> => {
@@ -138,7 +141,7 @@ export async function openWake({ pool, url, onError }: WakeOptions): Promise<Wak
     wakeAt: (run, at) => transaction(pool, (tx) => enlist(tx, run, at)),
     free,
     inHand: hand.runs,
-    strays: () => straysOf(pool),
+    strays: straysOf,
     work: (queue, handler, { concurrency }) => work({ boss, timers, hand, handBack }, queue, handler, concurrency),
     stop: async () => {
       timers.stop();
@@ -183,7 +186,13 @@ interface DueRow {
  * so that a wake for now would leave a job deferred by an hour where it is, and a look that defers
  * itself would push away a wake that came meanwhile. Claiming a run sets its due time to null.
  */
-async function enlistRuns(boss: PgBoss, timers: Timers, tx: Db, runs: readonly string[], at: Instant | null): Promise<void> {
+async function enlistRuns(
+  { boss, timers }: Pick<Working, 'boss' | 'timers'>,
+  tx: Db,
+  runs: readonly string[],
+  at: Instant | null,
+  more: { readonly priority?: number } = {},
+): Promise<void> {
   const { rows } = await tx.query<DueRow>(
     `with locked as (select id, wake_at as was from runs where id = any($1) and ended_at is null order by id for no key update)
      update runs set wake_at = least(was, coalesce($2, instant())) from locked where runs.id = locked.id
@@ -192,11 +201,12 @@ async function enlistRuns(boss: PgBoss, timers: Timers, tx: Db, runs: readonly s
     [runs, at],
   );
   const due = [...rows].sort((a, b) => (a.id < b.id ? -1 : 1));
-  // Of one run alone it is always told: a wake must not rest on what another version wrote.
-  const late = due.length > 1 ? await lateOf(tx, due, await insertJobs(boss, tx, due)) : null;
+  // Of one run alone it is always told: a wake must not rest on what another version wrote. So is a priority, which a job that waits has not.
+  const late = due.length > 1 && more.priority === undefined ? await lateOf(tx, due, await insertJobs(boss, tx, due)) : null;
   for (const row of due) {
     const queue = queueOf(row.workflow);
-    if (late === null || late.has(row.id)) await boss.upsert(queue, { run: row.id }, { singletonKey: row.id, startAfter: startAfter(row), db: database(tx) });
+    if (late === null || late.has(row.id))
+      await boss.upsert(queue, { run: row.id }, { singletonKey: row.id, startAfter: startAfter(row), db: database(tx), ...more });
     timers.set(queue, row.milliseconds);
   }
 }
@@ -242,8 +252,8 @@ function queueOf(workflow: string): Queue {
  * Handed out and unowned: its replica died between the handing out and the claim, or between the rest and the look's end, or it could
  * not write that end down because the database was gone. No sign of life: it is frozen, or its host is lost.
  */
-async function straysOf(pool: pg.Pool): Promise<readonly Stray[]> {
-  const { rows } = await pool.query<Stray>(
+async function straysOf(db: Db): Promise<readonly Stray[]> {
+  const { rows } = await db.query<Stray>(
     `select * from (
        select job.singleton_key as id, r.claim::float8, r.owner, job.id || '/' || job.retry_count || '/' || coalesce(r.claim, 0) as attempt,
          job.heartbeat_on < now() - make_interval(secs => $2) as "isSilent"

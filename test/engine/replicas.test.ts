@@ -21,7 +21,7 @@ const OTHER = `
   const [, url, claims] = process.argv;
   const pool = openDatabase({ url, poolSize: 2 });
   const wake = await openWake({ pool, url, onError: () => undefined });
-  const replica = await openReplica({ pool, url, name: 'other', wake, log: silentLog });
+  const replica = await openReplica({ url, name: 'other', wake, log: silentLog });
   await wake.work('run', async (run) => {
     if (claims === 'yes') await claimRun(pool, run, replica.owner);
     process.stdout.write(replica.owner);
@@ -63,7 +63,7 @@ interface Ours {
 /** A replica in this process, whose looks do what they are told. */
 async function withReplica(pool: pg.Pool, url: string, fn: (ours: Ours) => Promise<void>, look: (run: string, owner: string) => Promise<void>): Promise<void> {
   const wake = await openWake({ pool, url, onError: () => undefined });
-  const replica = await openReplica({ pool, url, name: 'this', wake, log: silentLog });
+  const replica = await openReplica({ url, name: 'this', wake, log: silentLog });
   const seen: string[] = [];
   const handler = async (run: string): Promise<void> => {
     seen.push(run);
@@ -174,7 +174,7 @@ test(
         pool,
         url,
         async ({ wake, replica }) => {
-          const two = await openReplica({ pool, url, name: 'two', wake, log: silentLog });
+          const two = await openReplica({ url, name: 'two', wake, log: silentLog });
           await wake.wake(run);
           await expect.poll(() => claims.length, SOON).toBe(1);
           // The second one's tries are seen by the server: it has asked for the first one's lock, and got a no.

@@ -269,6 +269,27 @@ test('what a dead replica had in hand is looked at at once when it is freed', as
   });
 });
 
+test('what is freed is looked at before what has waited for longer, whether or not it was among that', async () => {
+  await withDatabase(async (pool, url) => {
+    const runs = await insertRuns(pool, 5);
+    const [, , waiting = '', , other = ''] = runs;
+    const wake = await openWake({ pool, url, onError: () => undefined });
+    for (const run of runs.slice(0, 4)) await wake.wake(run);
+    await transaction(pool, (tx) =>
+      wake.free(
+        tx,
+        [waiting, other].map((id) => ({ id, at: null })),
+      ),
+    );
+    await wake.stop();
+    const look = async ({ seen }: Looks): Promise<void> => {
+      await expect.poll(() => seen.length, SOON).toBe(5);
+      expect(new Set(seen.slice(0, 2).map(({ run }) => run))).toEqual(new Set([waiting, other]));
+    };
+    await withLooks(pool, url, look, 1);
+  });
+});
+
 test('a replica that ends hands its looks over at their next step, and another goes on at once', async () => {
   await withDatabase(async (pool, url) => {
     const [run = ''] = await insertRuns(pool, 1);

@@ -21,7 +21,9 @@ export interface Stage {
 }
 
 /** What a proof's lab has more than the story's. */
-export type StageOptions = Pick<SettingOptions, 'between' | 'betweenReplica' | 'replicas'> & { readonly onEvent?: (event: LabEvent) => void };
+export type StageOptions = Partial<Pick<SettingOptions, 'between' | 'betweenReplica' | 'replicas' | 'model'>> & {
+  readonly onEvent?: (event: LabEvent) => void;
+};
 
 /** What a proof says its facts to. */
 export interface Proof {
