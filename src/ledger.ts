@@ -62,4 +62,8 @@ export interface Ledger {
   readonly count: (boot: Boot, teeKey: string) => Promise<boolean>;
   /** Which proxies of the KBS have neither acknowledged that this path is refused nor fallen silent for good, and until when each is waited for. */
   readonly proxiesBehind: (kbs: string, path: KeyPath) => Promise<readonly { readonly proxy: string; readonly until: Instant }[]>;
+  /** The same of an entry of the deny-list, by its id. */
+  readonly proxiesBehindEntry: (kbs: string, entry: number) => Promise<readonly { readonly proxy: string; readonly until: Instant }[]>;
+  /** The proxies of the KBS that may still answer guests, and the last entry that each refuses. */
+  readonly proxiesAlive: (kbs: string) => Promise<readonly { readonly id: string; readonly acknowledged: number }[]>;
 }

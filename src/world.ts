@@ -202,6 +202,8 @@ export interface Cluster {
   readonly patch: (target: TargetRef, change: Change, mine: Mine) => Promise<void>;
   /** The same patch as a dry run with strict field validation: the object as it would be. Fault('PreflightFailed') where it is refused. */
   readonly rehearse: (target: TargetRef, change: Change) => Promise<WorkloadObject>;
+  /** Asks `mine`, then tells that very pod to go, within its disruption budget and grace period. One that is gone is no error. Fault('Throttled') where its budget says not yet. */
+  readonly evict: (target: TargetRef, pod: Pick<Pod, 'name' | 'uid'>, mine: Mine) => Promise<void>;
   /** Every pod that the object's selector matches, listed anew, in every phase. */
   readonly pods: (target: TargetRef) => Promise<readonly Pod[]>;
 }

@@ -15,7 +15,7 @@ import { appendEvent } from './events.ts';
 import { appendReceipt } from './receipts.ts';
 import { amendRevision } from './revisions.ts';
 import { touchedBy } from './revocations.ts';
-import { type Enlist, lockWorkloads, runsWaitingFor } from './runs.ts';
+import { type Enlist, insertRevokeRun, lockWorkloads, runsWaitingFor } from './runs.ts';
 import { changeTarget, reopen, standings } from './targets.ts';
 
 /**
@@ -69,16 +69,22 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
   await tx.query(`update documents set subject = $2, verdict = 'accepted' where digest = $1 and kind = 'Revocation'`, [revocation.digest, revocation.subject]);
   await tx.query('update sealings set taken = true where id = any($1)', [touched.sealings]);
   for (const { name, repository } of brokers) await denyPaths(tx, name, await deniedPaths(tx, repository, revocation, touched.revisions), revocation.digest);
-  await raiseGenerations(
+  const generations = await raiseGenerations(
     tx,
     brokers.map((broker) => broker.name),
   );
   await lockWorkloads(tx, touched.workloads);
+  const run = await insertRevokeRun(tx, {
+    revocation: revocation.digest,
+    workload: touched.workloads.length === 1 ? (touched.workloads[0] ?? '*') : '*',
+    generations,
+  });
   const change = async (): Promise<void> => {
     await tx.query('update revisions set revoked_by = $2 where id = any($1) and revoked_by is null', [touched.revisions, revocation.digest]);
     await takeUnused(tx, touched.revisions);
   };
   await changeAll(tx, touched.workloads, enlist, change);
+  await enlist(tx, run, null);
   const body = {
     id: revocation.id,
     subject: jsonOf(revocation.subject),
@@ -89,7 +95,7 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
   };
   await appendEvent(tx, {
     event: 'revocation-accepted',
-    run: null,
+    run,
     workload: touched.workloads[0] ?? null,
     body: { ...body, workloads: [...touched.workloads] },
   });

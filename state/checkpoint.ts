@@ -25,7 +25,8 @@ export interface RelyingOn {
 /** A step that was seen, ready to be written down. */
 export interface Checkpoint {
   readonly run: Run;
-  readonly subject: Known;
+  /** null: the run is about no revision. */
+  readonly subject: Known | null;
   readonly step: string;
   readonly facts: Facts;
   readonly evidence: Json;
@@ -56,19 +57,19 @@ const RAISES: readonly RevisionState[] = ['live', 'retired'];
  */
 export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Promise<Committed> {
   return transaction(pool, async (tx): Promise<Committed> => {
-    const kbs = [...new Set(point.subject.release.targets.map((target) => target.kbs))].sort();
-    const moves = await movesFor(tx, point);
-    const raised = moves !== null && RAISES.includes(moves) && (moves === 'live' || (await wentLive(tx, point.subject.id))) ? kbs : [];
-    await lockBrokers(tx, moves !== null && RAISES.includes(moves) ? kbs : []);
-    if (moves === 'retired') await lockSealing(tx, point.subject.sealing.id);
+    const moving = await movingOf(tx, point);
+    const raises = moving !== null && RAISES.includes(moving.to);
+    const raised = raises && (moving.to === 'live' || (await wentLive(tx, moving.subject.id))) ? moving.kbs : [];
+    await lockBrokers(tx, raises ? moving.kbs : []);
+    if (moving?.to === 'retired') await lockSealing(tx, moving.subject.sealing.id);
     await lockWorkload(tx, point.run.workload);
     if ((await refreshRun(tx, point.run, true)) === null) return { kind: 'fenced' };
     const now = await readInstant(tx);
     if (point.goodUntil !== null && now >= point.goodUntil) return { kind: 'stale' };
     const generations = raised.length === 0 ? {} : await raiseGenerations(tx, raised);
-    if (moves !== null) await move(tx, point, moves, kbs);
+    if (moving !== null) await move(tx, moving);
     for (const row of point.keep) await keepResource(tx, row);
-    const receipt = await receive(tx, point, moves, generations);
+    const receipt = await receive(tx, point, moving?.to ?? null, generations);
     await advanceRun(tx, point.run, { generations, deadline: point.deadlineSeconds === null ? null : later(now, point.deadlineSeconds) });
     await finish(tx, point, enlist);
     return { kind: 'committed', receipt };
@@ -79,7 +80,7 @@ export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Pr
  * Ends a run all of whose steps have receipts that count: a version that had one more step wrote the last of
  * them, and this one has nothing left to do. false: fenced.
  */
-export function endSettledRun(pool: pg.Pool, run: Run, subject: Known, enlist: Enlist): Promise<boolean> {
+export function endSettledRun(pool: pg.Pool, run: Run, subject: Known | null, enlist: Enlist): Promise<boolean> {
   return transaction(pool, async (tx) => {
     await lockWorkload(tx, run.workload);
     if ((await refreshRun(tx, run, true)) === null) return false;
@@ -88,9 +89,18 @@ export function endSettledRun(pool: pg.Pool, run: Run, subject: Known, enlist: E
   });
 }
 
+/** A revision that enters a state. */
+interface Moving {
+  readonly subject: Known;
+  readonly to: RevisionState;
+  /** The names of the KBSs that it concerns, in order. */
+  readonly kbs: readonly string[];
+}
+
 /** A retire run of a revision that never went live takes nothing away: its `closing` is not made (DESIGN §4). */
-async function movesFor(tx: Db, point: Checkpoint): Promise<RevisionState | null> {
-  return point.moves === 'closing' && !(await wentLive(tx, point.subject.id)) ? null : point.moves;
+async function movingOf(tx: Db, { subject, moves: to }: Checkpoint): Promise<Moving | null> {
+  if (subject === null || to === null || (to === 'closing' && !(await wentLive(tx, subject.id)))) return null;
+  return { subject, to, kbs: [...new Set(subject.release.targets.map((target) => target.kbs))].sort() };
 }
 
 async function readInstant(tx: Db): Promise<Instant> {
@@ -100,10 +110,9 @@ async function readInstant(tx: Db): Promise<Instant> {
   return row.now;
 }
 
-async function move(tx: Db, point: Checkpoint, moves: RevisionState, kbs: readonly string[]): Promise<void> {
-  const { subject } = point;
-  await moveRevision(tx, subject.id, moves);
-  if (moves !== 'retired') return;
+async function move(tx: Db, { subject, to, kbs }: Moving): Promise<void> {
+  await moveRevision(tx, subject.id, to);
+  if (to !== 'retired') return;
   await takeSealing(tx, subject.sealing.id);
   for (const name of kbs) {
     const repository = (await brokerRow(tx, name))?.repository;
@@ -126,7 +135,7 @@ async function receive(tx: Db, point: Checkpoint, moves: RevisionState | null, g
     moves,
     generations: { ...run.generations, ...generations },
   });
-  const said = { step, workflow: run.workflow, serial: subject.release.serial };
+  const said = { step, workflow: run.workflow, ...(subject === null ? {} : { serial: subject.release.serial }) };
   for (const gate of point.ownGates) {
     await appendEvent(tx, { event: 'gate', run: run.id, workload: run.workload, body: { ...said, gate, verdict: 'yes' } });
   }
@@ -139,7 +148,7 @@ async function finish(tx: Db, point: Pick<Checkpoint, 'run' | 'subject' | 'moves
   const { run } = point;
   if (point.last) await endRun(tx, run.id);
   // An adopt run that was parked ends with its revision's retirement.
-  if (point.last && run.workflow === 'retire-revision') await endRun(tx, point.subject.rotation);
+  if (point.last && run.workflow === 'retire-revision' && point.subject !== null) await endRun(tx, point.subject.rotation);
   // Whoever waits for this subject's state is woken; the run itself goes on in this very look.
   const woken = point.moves !== null || point.last ? await openRuns(tx, run.workload) : [];
   for (const id of woken) if (id !== run.id) await enlist(tx, id, null);

@@ -4,7 +4,8 @@ import { namedBy } from '#src/domain/documents/parse.ts';
 import type { DocumentKind } from '#src/domain/documents/places.ts';
 import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
 import { type Checked, type Evidence, type Judged, verifyBaseline, verifyPlatform, verifyRelease } from '#src/domain/judge.ts';
-import type { Release } from '#src/domain/release.ts';
+import { verifyRevocation } from '#src/domain/judge-revocation.ts';
+import type { Release, Revocation } from '#src/domain/release.ts';
 import type { VerifyBundle } from '#src/domain/signatures.ts';
 import { TRUST_PATH, verifyTrust } from '#src/domain/trust.ts';
 import { Fault } from '#src/errors.ts';
@@ -26,6 +27,7 @@ const CACHE_MAX = 4096;
 /** Loads accepted documents from their rows, which are not trusted: signatures are verified again, once for each digest and process. */
 export interface DocumentLoaders {
   readonly release: (digest: string) => Promise<Release>;
+  readonly revocation: (digest: string) => Promise<Revocation>;
   readonly baseline: (digest: string) => Promise<BaselineDocument>;
   /** Every accepted platform document, oldest first. */
   readonly platforms: () => Promise<readonly PlatformDocument[]>;
@@ -39,6 +41,7 @@ export function documentLoaders(parts: Verifying & { readonly pool: pg.Pool }): 
   const platforms = remembering((digest) => rebuild(pool, parts, 'Platform', digest, (evidence) => verifyPlatform(evidence, { kind: 'again' })));
   return {
     release: releases,
+    revocation: remembering((digest) => rebuild(pool, parts, 'Revocation', digest, verifyRevocation)),
     baseline: baselines,
     platforms: async () => Promise.all((await acceptedDocuments(pool, 'Platform')).map(({ digest }) => platforms(digest))),
   };

@@ -12,7 +12,7 @@ import { type BrokerRow, brokerRow, rememberNames } from './brokers.ts';
 import { type Db, transaction } from './database.ts';
 import { fetchesOf } from './fetches.ts';
 import { noteAnswer, noteSilence, silentSince, turnToAsk } from './outages.ts';
-import { proxiesBehind } from './proxies.ts';
+import { proxiesAlive, proxiesBehind, proxiesBehindEntry } from './proxies.ts';
 import { resourceAt, resourcesOf } from './resources.ts';
 
 import { isWantedRotation, knownRevisions } from './revisions.ts';
@@ -56,6 +56,8 @@ export function openLedger(parts: LedgerParts): Ledger {
     silentSince: (cluster) => silentSince(pool, cluster),
     count: (boot, teeKey) => countBoot(pool, boot, teeKey),
     proxiesBehind: (kbs, path) => proxiesBehind(pool, kbs, path),
+    proxiesBehindEntry: (kbs, entry) => proxiesBehindEntry(pool, kbs, entry),
+    proxiesAlive: async (kbs) => (await proxiesAlive(pool)).filter((proxy) => proxy.kbs === kbs),
   };
 }
 

@@ -60,6 +60,16 @@ export async function proxiesBehind(db: Db, kbs: string, path: KeyPath): Promise
   return rows;
 }
 
+/** The same for one entry of the list. */
+export async function proxiesBehindEntry(db: Db, kbs: string, entry: number): Promise<readonly { readonly proxy: string; readonly until: Instant }[]> {
+  const { rows } = await db.query<{ proxy: string; until: Instant }>(
+    `select id as proxy, seen_at + (stale_seconds + $3) * interval '1 second' as until from proxies
+     where kbs = $1 and acknowledged < $2 and seen_at + (stale_seconds + $3) * interval '1 second' > instant() order by id`,
+    [kbs, entry, SILENCE_MARGIN_SECONDS],
+  );
+  return rows;
+}
+
 /** Every proxy that may still answer guests, whether it has acknowledged everything or not. */
 export async function proxiesAlive(db: Db): Promise<readonly ProxyRow[]> {
   const { rows } = await db.query<ProxyRow>(

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Digest } from '#src/digest.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Run, Subject } from '#src/domain/run.ts';
 import type { Instant } from '#src/instant.ts';
@@ -11,7 +12,7 @@ interface RunRow {
   readonly id: string;
   readonly workflow: string;
   readonly revision: number | null;
-  readonly revocation: string | null;
+  readonly revocation: Digest | null;
   readonly workload: string;
   readonly cause: string | null;
   readonly claim: number;
@@ -47,6 +48,18 @@ export async function insertRun(tx: Db, run: { id: string; workflow: string; rev
     run.workload,
     run.cause,
   ]);
+}
+
+/** Stores the run that carries out a revocation. `workload`: `*` where it touches several, or none that we know. */
+export async function insertRevokeRun(
+  tx: Db,
+  run: { readonly revocation: Digest; readonly workload: string; readonly generations: Readonly<Record<string, number>> },
+): Promise<string> {
+  const id = drawRunId();
+  await tx.query(`insert into runs (id, workflow, revocation, workload, generations) values ($1, 'revoke', $2, $3, $4)`, [
+    ...[id, run.revocation, run.workload, run.generations],
+  ]);
+  return id;
 }
 
 /**
@@ -96,8 +109,9 @@ function runOf(row: RunRow): Run {
 }
 
 function subjectOf(row: RunRow): Subject {
-  if (row.revision === null) throw new Error(`run ${row.id} has no revision`);
-  return { kind: 'revision', revision: row.revision };
+  if (row.revision !== null) return { kind: 'revision', revision: row.revision };
+  if (row.revocation !== null) return { kind: 'revocation', revocation: row.revocation };
+  throw new Error(`run ${row.id} is about nothing`);
 }
 
 /** Why a run rests. */

@@ -112,6 +112,7 @@ export function listening({ world, ledger }: { readonly world: World; readonly l
     object: (target) => noted(() => cluster.object(target)),
     patch: (target, change, mine) => noted(() => cluster.patch(target, change, mine)),
     rehearse: (target, change) => noted(() => cluster.rehearse(target, change)),
+    evict: (target, pod, mine) => noted(() => cluster.evict(target, pod, mine)),
     pods: (target) => noted(() => cluster.pods(target)),
   };
 }

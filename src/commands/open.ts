@@ -14,11 +14,10 @@ import { Fault } from '#src/errors.ts';
 import { readReference } from '#src/reference.ts';
 import type { Clock, KeyBroker, KeyStore, Signer, World } from '#src/world.ts';
 import { clockOf, openDatabase } from '#state/database.ts';
-import { documentLoaders, type Verifying } from '#state/document-loaders.ts';
+import { type DocumentLoaders, documentLoaders, type Verifying } from '#state/document-loaders.ts';
 import { openLedger } from '#state/ledger.ts';
 import { checkInstallation, migrate } from '#state/migrate.ts';
 import { noteProber } from '#state/probers.ts';
-import type { Loaders } from '#state/want.ts';
 
 /** The database of a configuration, migrated already or not. */
 export interface OpenedDatabase {
@@ -51,7 +50,7 @@ export interface OpenedWorld {
   readonly world: World;
   readonly git: Git;
   readonly clusters: readonly Kubernetes[];
-  readonly loaders: Loaders;
+  readonly loaders: DocumentLoaders;
   readonly verifying: Verifying;
   readonly ledger: ReturnType<typeof openLedger>;
   readonly close: () => Promise<void>;

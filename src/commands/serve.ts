@@ -14,7 +14,7 @@ import { ensureBrokers } from '#state/brokers.ts';
 import { heldWorkloads } from '#state/document-holds.ts';
 import { lastEvent, openEventTail, type StoredEvent } from '#state/events.ts';
 import { checkHeads } from '#state/receipts.ts';
-import { workflows } from '#workflows/index.ts';
+import { emergencies, workflows } from '#workflows/index.ts';
 import { configOption } from './database.ts';
 import { openListeners } from './listeners.ts';
 import { misfitOf } from './misfit.ts';
@@ -96,7 +96,8 @@ export async function serve(options: ServeOptions): Promise<void> {
 
 function engineOf({ pool }: OpenedDatabase, opened: OpenedWorld, wake: Wake, log: Engine['log'], owner: string): Engine {
   const { world, ledger, loaders } = opened;
-  return { pool, world, ledger, loaders, workflows, enlist: wake.enlist, log, owner, held: () => heldWorkloads(pool) };
+  const { revocation } = loaders;
+  return { pool, world, ledger, loaders, workflows, emergencies, revocation, enlist: wake.enlist, log, owner, held: () => heldWorkloads(pool) };
 }
 
 /** Writes every event to standard output as it is committed: one JSON object a line. Returns what ends it, after the last one. */

@@ -149,6 +149,10 @@ export const reasons = {
   OldKeyFetched: { next: 'wait', help: 'Somebody still fetches the old key. The message names the address; move it to the new release.' },
   OldPathServed: { next: 'retry', help: 'The old path is not refused everywhere yet.' },
   ProxyNotCaughtUp: { next: 'wait', help: 'A proxy has not acknowledged the refusal yet. It refuses everything once its `denyListStaleSeconds` are over.' },
+  PodsNotEvicted: {
+    next: 'retry',
+    help: 'Pods that hold what was revoked are still there. Their disruption budget and grace period are respected; look at the budget where it lasts.',
+  },
   DeleteUnanswered: { next: 'retry', help: 'The KBS has not acknowledged the deletion. It is sent again.' },
 } as const satisfies Record<string, { next: 'retry' | 'wait' | 'stop'; help: string }>;
 

@@ -74,6 +74,8 @@ export interface Facts {
   readonly destructionAt?: Instant | null;
   /** confirm-destroyed: what became of the key. */
   readonly destruction?: 'destroyed' | 'called-back';
+  /** find-holders: the UIDs of the pods that may hold what was revoked, by the same key. */
+  readonly holders?: Readonly<Record<string, readonly string[]>>;
   /** move-pods: the boots that were counted, by the same key. */
   readonly boots?: Readonly<Record<string, readonly string[]>>;
 }

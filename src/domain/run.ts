@@ -1,8 +1,9 @@
+import type { Digest } from '../digest.ts';
 import type { Instant } from '../instant.ts';
 import type { Reason } from './reasons.ts';
 
-/** What a run is about. */
-export type Subject = { readonly kind: 'revision'; readonly revision: number } | { readonly kind: 'revocation'; readonly revocation: number };
+/** What a run is about: a revision, or a revocation by the digest of its document. */
+export type Subject = { readonly kind: 'revision'; readonly revision: number } | { readonly kind: 'revocation'; readonly revocation: Digest };
 
 /** One workflow on one subject, as the claimer holds it. */
 export interface Run {

@@ -1,11 +1,13 @@
 import type pg from 'pg';
 import { clockOf } from '#state/database.ts';
 import { knownRevision } from '#state/revisions.ts';
+import { revokedOf } from '#state/revoked.ts';
 import type { Enlist } from '#state/runs.ts';
 import { targetOfWorkload } from '#state/targets.ts';
 import type { Loaders } from '#state/want.ts';
-import type { Look, Workflow } from '#workflows/step.ts';
+import type { Look, Revoked, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
+import type { Revocation } from '../domain/release.ts';
 import type { Run } from '../domain/run.ts';
 import type { Ledger } from '../ledger.ts';
 import type { Log } from '../log.ts';
@@ -18,6 +20,10 @@ export interface Engine {
   readonly ledger: Ledger;
   readonly loaders: Loaders;
   readonly workflows: readonly Workflow[];
+  /** Those whose subject is a revocation. */
+  readonly emergencies: readonly Workflow<Revoked>[];
+  /** An accepted revocation, its signatures verified again. Throws Fault('Tampered'). */
+  readonly revocation: (digest: string) => Promise<Revocation>;
   readonly enlist: Enlist;
   readonly log: Log;
   /** Names this process in `runs.owner`. */
@@ -26,11 +32,20 @@ export interface Engine {
   readonly held: () => Promise<ReadonlyMap<string, { readonly reason: Reason; readonly about: string }>>;
 }
 
-/** Everything that a step or a gate may see, read anew. */
+/** Everything that a step or a gate may see, read anew. Throws Error for a run that is about no revision. */
 export async function makeLook(engine: Engine, run: Run): Promise<Look> {
   const { pool, world, ledger, loaders } = engine;
+  if (run.subject.kind !== 'revision') throw new Error(`${run.workflow} ${run.id} is about no revision`);
   const now = await clockOf(pool)();
-  const subject = await knownRevision(pool, run.subject.kind === 'revision' ? run.subject.revision : -1, loaders.release);
+  const subject = await knownRevision(pool, run.subject.revision, loaders.release);
   const target = await targetOfWorkload(pool, run.workload);
   return { run, now, subject, target: target === null ? null : await knownRevision(pool, target.id, loaders.release), world, ledger };
+}
+
+/** The same for a run that is about a revocation, of which no one target is asked. */
+export async function makeRevokedLook(engine: Engine, run: Run): Promise<Look<Revoked>> {
+  const { pool, world, ledger, loaders, revocation } = engine;
+  if (run.subject.kind !== 'revocation') throw new Error(`${run.workflow} ${run.id} is about no revocation`);
+  const now = await clockOf(pool)();
+  return { run, now, subject: await revokedOf(pool, run.id, await revocation(run.subject.revocation), loaders.release), target: null, world, ledger };
 }

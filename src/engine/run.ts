@@ -12,13 +12,15 @@ import { aboutHold, holdOn } from '#state/holds.ts';
 import { countingSteps } from '#state/receipts-of-run.ts';
 import { type Claimed, claimRun, refreshRun, restRun, stillMine } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
-import type { Gate, Look, NotYet, Seen, Step, Verdict, Workflow } from '#workflows/step.ts';
+import type { Effect, Gate, Look, NotYet, Revoked, Seen, Step, Verdict, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
-import { isFault } from '../errors.ts';
+import type { Known } from '../domain/release.ts';
+import type { Run } from '../domain/run.ts';
+import { type Fault, isFault } from '../errors.ts';
 import { earliest, type Instant, later } from '../instant.ts';
 import { backoffSeconds } from './backoff.ts';
 import { reopenDrifted } from './drift.ts';
-import { type Engine, makeLook } from './look.ts';
+import { type Engine, makeLook, makeRevokedLook } from './look.ts';
 
 /** How a look ended. */
 export type Looked =
@@ -61,25 +63,67 @@ async function isOpen(engine: Engine, id: string): Promise<boolean> {
 
 async function lookOnce(engine: Engine, claimed: Claimed): Promise<Looked | 'again'> {
   const { run } = claimed;
-  const workflow = engine.workflows.find(({ name }) => name === run.workflow);
-  if (workflow === undefined) return leave(engine, claimed);
+  switch (run.subject.kind) {
+    case 'revision': {
+      const workflow = engine.workflows.find(({ name }) => name === run.workflow);
+      return workflow === undefined ? leave(engine, claimed) : follow(engine, claimed, ofRevision(engine, run, workflow));
+    }
+    case 'revocation': {
+      const workflow = engine.emergencies.find(({ name }) => name === run.workflow);
+      return workflow === undefined ? leave(engine, claimed) : follow(engine, claimed, ofRevocation(engine, run, workflow));
+    }
+  }
+}
+
+/** A workflow, and what differs by the kind of thing that it is about. */
+interface Way<S> {
+  readonly workflow: Workflow<S>;
+  readonly open: () => Promise<Look<S>>;
+  /** What stands in the way of every step; null: nothing. */
+  readonly bar: (look: Look<S>, done: ReadonlySet<string>) => Promise<Omit<NotYet, 'kind'> | 'fenced' | null>;
+  /** The revision that enters a state, and whose deadline runs; null: there is none. */
+  readonly revision: (subject: S) => Known | null;
+}
+
+function ofRevision(engine: Engine, run: Run, workflow: Workflow): Way<Known> {
+  const bar: Way<Known>['bar'] = async (look, done) => {
+    const held = (await engine.held()).get(run.workload);
+    if (held !== undefined) return { waitingFor: held.reason, about: held.about, lookAt: null };
+    return (await reopenDrifted(engine, workflow, look, done)) === null ? null : 'fenced';
+  };
+  return { workflow, open: () => makeLook(engine, run), bar, revision: (subject) => subject };
+}
+
+/** Nothing that holds a workload stops its revocation, and nothing that a person undid reopens it. */
+function ofRevocation(engine: Engine, run: Run, workflow: Workflow<Revoked>): Way<Revoked> {
+  return { workflow, open: () => makeRevokedLook(engine, run), bar: async () => null, revision: () => null };
+}
+
+async function follow<S>(engine: Engine, claimed: Claimed, way: Way<S>): Promise<Looked | 'again'> {
+  const { run } = claimed;
+  const { steps, together = 0 } = way.workflow;
   const done = await countingSteps(engine.pool, run.id);
-  const step = workflow.steps.find(({ name }) => !done.has(name));
-  const name = step?.name ?? 'end';
+  const next = steps.find(({ name }) => !done.has(name));
+  const name = next?.name ?? 'end';
   try {
     const stopped = await holdOn(engine.pool, run.id);
     if (stopped !== null) return await rest(engine, claimed, name, { waitingFor: 'OnHold', about: aboutHold(stopped), lookAt: null });
-    const look = await makeLook(engine, run);
-    const held = (await engine.held()).get(run.workload);
-    if (held !== undefined) return await rest(engine, claimed, name, { waitingFor: held.reason, about: held.about, lookAt: null });
-    if ((await reopenDrifted(engine, workflow, look, done)) !== null) return { kind: 'fenced' };
-    if (step === undefined) return { kind: (await endSettledRun(engine.pool, run, look.subject, engine.enlist)) ? 'ended' : 'fenced' };
-    return await take(engine, claimed, workflow, step, look);
+    const look = await way.open();
+    const barred = await way.bar(look, done);
+    if (barred === 'fenced') return { kind: 'fenced' };
+    if (barred !== null) return await rest(engine, claimed, name, barred);
+    if (next === undefined) return { kind: (await endSettledRun(engine.pool, run, way.revision(look.subject), engine.enlist)) ? 'ended' : 'fenced' };
+    const begun = steps.slice(0, together).filter((step) => !done.has(step.name));
+    return await take(engine, claimed, way, begun.length > 0 ? begun : [next], look);
   } catch (thrown) {
     if (!isFault(thrown)) throw thrown;
-    engine.log.warn({ run: run.id, step: name, reason: thrown.reason, fault: thrown.message }, 'an outside system failed');
-    return rest(engine, claimed, name, { waitingFor: thrown.reason, about: thrown.message, lookAt: null });
+    return rest(engine, claimed, name, failed(engine, run, name, thrown));
   }
+}
+
+function failed(engine: Engine, run: Run, step: string, fault: Fault): Omit<NotYet, 'kind'> {
+  engine.log.warn({ run: run.id, step, reason: fault.reason, fault: fault.message }, 'an outside system failed');
+  return { waitingFor: fault.reason, about: fault.message, lookAt: null };
 }
 
 /** A workflow of another version's, whose replicas stand beside: soon, so that one of them gets it, however often it came to us. */
@@ -88,22 +132,46 @@ async function leave(engine: Engine, claimed: Claimed): Promise<Looked> {
   return rest(engine, claimed, 'start', { waitingFor: 'NotSupportedYet', about: claimed.run.workflow, lookAt });
 }
 
-/** Gates, observe, act, observe; or gates, decide. */
-async function take(engine: Engine, claimed: Claimed, workflow: Workflow, step: Step, look: Look): Promise<Looked | 'again'> {
-  const asked = await ask([...workflow.gates, ...(step.gates ?? [])], look);
-  if (asked.kind === 'no') return rest(engine, claimed, step.name, { waitingFor: asked.reason, about: asked.about, lookAt: asked.lookAt }, asked.gate);
-  const seen = step.kind === 'decision' ? await step.decide(look) : await settle(engine, step, look);
-  if (seen === 'fenced') return { kind: 'fenced' };
-  if (seen.kind === 'not-yet') return rest(engine, claimed, step.name, seen);
-  const committed = await commitStep(engine.pool, pointOf(workflow, step, look, seen, asked.verdicts), engine.enlist);
-  if (committed.kind === 'fenced') return { kind: 'fenced' };
-  return 'again';
+/** How far a step came. */
+type Tried =
+  | { readonly kind: 'seen'; readonly point: Checkpoint }
+  | { readonly kind: 'waits'; readonly step: string; readonly why: Omit<NotYet, 'kind'>; readonly gate?: string }
+  | { readonly kind: 'fenced' };
+
+/** Tries these steps at once, writes down what was seen, and rests where that was nothing. */
+async function take<S>(engine: Engine, claimed: Claimed, way: Way<S>, steps: readonly Step<S>[], look: Look<S>): Promise<Looked | 'again'> {
+  const tried = await Promise.all(steps.map((step) => attempt(engine, way, step, look)));
+  let went = false;
+  for (const one of tried) {
+    if (one.kind === 'fenced') return one;
+    if (one.kind === 'waits') continue;
+    if ((await commitStep(engine.pool, one.point, engine.enlist)).kind === 'fenced') return { kind: 'fenced' };
+    went = true;
+  }
+  const waits = tried.find((one) => one.kind === 'waits');
+  return went || waits === undefined ? 'again' : rest(engine, claimed, waits.step, waits.why, waits.gate);
 }
 
-async function settle(engine: Engine, step: Extract<Step, { kind: 'effect' }>, look: Look): Promise<Seen | NotYet | 'fenced'> {
+/** Gates, observe, act, observe; or gates, decide. */
+async function attempt<S>(engine: Engine, way: Way<S>, step: Step<S>, look: Look<S>): Promise<Tried> {
+  try {
+    const asked = await ask([...way.workflow.gates, ...(step.gates ?? [])], look);
+    if (asked.kind === 'no')
+      return { kind: 'waits', step: step.name, why: { waitingFor: asked.reason, about: asked.about, lookAt: asked.lookAt }, gate: asked.gate };
+    const seen = step.kind === 'decision' ? await step.decide(look) : await settle(engine, way, step, look);
+    if (seen === 'fenced') return { kind: 'fenced' };
+    if (seen.kind === 'not-yet') return { kind: 'waits', step: step.name, why: seen };
+    return { kind: 'seen', point: pointOf(way, step, look, seen, asked.verdicts) };
+  } catch (thrown) {
+    if (!isFault(thrown)) throw thrown;
+    return { kind: 'waits', step: step.name, why: failed(engine, look.run, step.name, thrown) };
+  }
+}
+
+async function settle<S>(engine: Engine, way: Way<S>, step: Effect<S>, look: Look<S>): Promise<Seen | NotYet | 'fenced'> {
   const before = await step.observe(look);
   if (before.kind === 'seen') return before;
-  if (look.run.waitingFor === null) await announce(engine, step, look);
+  if (look.run.waitingFor === null) await announce(engine, way, step, look);
   if (!(await stillMine(engine.pool, look.run))) return 'fenced';
   // What rests on the hour, such as a cluster's windows, is asked of the clock as it stands now.
   await step.act({ ...look, now: await clockOf(engine.pool)() });
@@ -111,8 +179,9 @@ async function settle(engine: Engine, step: Extract<Step, { kind: 'effect' }>, l
 }
 
 /** Says once, at the first try, that a step begins to act. */
-async function announce(engine: Engine, step: Step, { run, subject }: Look): Promise<void> {
-  const body = { step: step.name, workflow: run.workflow, serial: subject.release.serial };
+async function announce<S>(engine: Engine, way: Way<S>, step: Step<S>, { run, subject }: Look<S>): Promise<void> {
+  const revision = way.revision(subject);
+  const body = { step: step.name, workflow: run.workflow, ...(revision === null ? {} : { serial: revision.release.serial }) };
   await transaction(engine.pool, (tx) => appendEvent(tx, { event: 'step', run: run.id, workload: run.workload, body }));
 }
 
@@ -120,7 +189,7 @@ type Asked =
   | { readonly kind: 'yes'; readonly verdicts: readonly { gate: string; verdict: Extract<Verdict, { kind: 'yes' }> }[] }
   | (Extract<Verdict, { kind: 'no' }> & { readonly gate: string });
 
-async function ask(gates: readonly Gate[], look: Look): Promise<Asked> {
+async function ask<S>(gates: readonly Gate<S>[], look: Look<S>): Promise<Asked> {
   const verdicts = [];
   for (const gate of gates) {
     const verdict = await gate.ask(look);
@@ -130,11 +199,18 @@ async function ask(gates: readonly Gate[], look: Look): Promise<Asked> {
   return { kind: 'yes', verdicts };
 }
 
-function pointOf(workflow: Workflow, step: Step, look: Look, seen: Seen, verdicts: Extract<Asked, { kind: 'yes' }>['verdicts']): Checkpoint {
+function pointOf<S>(
+  { workflow, revision }: Way<S>,
+  step: Step<S>,
+  look: Look<S>,
+  seen: Seen,
+  verdicts: Extract<Asked, { kind: 'yes' }>['verdicts'],
+): Checkpoint {
+  const subject = revision(look.subject);
   const { facts, evidence, proof } = seen;
   return {
     run: look.run,
-    subject: look.subject,
+    subject,
     step: step.name,
     facts,
     evidence,
@@ -145,7 +221,7 @@ function pointOf(workflow: Workflow, step: Step, look: Look, seen: Seen, verdict
     ownGates: (step.gates ?? []).map(({ name }) => name),
     moves: step.kind === 'decision' ? (step.moves ?? null) : null,
     last: workflow.steps.at(-1)?.name === step.name,
-    deadlineSeconds: step.kind === 'effect' && step.startsDeadline === true ? look.subject.release.rollout.deadlineSeconds : null,
+    deadlineSeconds: step.kind === 'effect' && step.startsDeadline === true ? (subject?.release.rollout.deadlineSeconds ?? null) : null,
   };
 }
 

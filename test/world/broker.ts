@@ -21,6 +21,8 @@ export type Policy = Want | 'deny' | 'allow';
 /** The KBS of the test world with the proxy in front of it, and what it holds. */
 export interface TestBroker extends KeyBroker {
   policy: Policy;
+  /** true: it answers nothing, and nothing reaches it. */
+  silent: boolean;
   readonly referenceValues: Map<string, Json>;
   readonly resources: Map<KeyPath, Buffer>;
   /** Something that happens while a token for a policy is made: before the question is asked what to send. */
@@ -52,16 +54,21 @@ export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, ve
   const landsUntil = (at: Instant) => later(at, LATE_WRITE_SECONDS);
   const resources = new Map<KeyPath, Buffer>();
   const referenceValues = new Map<string, Json>();
+  const heard = (): void => {
+    if (broker.silent) throw new Fault('Unreachable', `${name}: no answer`);
+  };
   const broker: TestBroker = {
     ...place,
     attestationSigners: [verifier.authorityPem],
     lateWriteSeconds: { policy: LATE_WRITE_SECONDS, referenceValue: LATE_WRITE_SECONDS, resource: LATE_WRITE_SECONDS },
     policy: 'deny',
+    silent: false,
     referenceValues,
     resources,
     whileMinting: null,
     launchDigest: 'abcde',
     publishPolicy: async (read) => {
+      heard();
       await broker.whileMinting?.();
       const permit = await read();
       if (permit === null) return;
@@ -72,6 +79,7 @@ export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, ve
       await network.send({ system: name, verb: 'policy', what: `g${permit.value.generation}`, effect, answered: permit.answered, landsUntil });
     },
     publishReferenceValues: async (read) => {
+      heard();
       const permit = await read();
       if (permit === null) return;
       const effect = () => {
@@ -81,6 +89,7 @@ export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, ve
       await network.send({ system: name, verb: 'referenceValue', what: `g${permit.value.generation}`, effect, answered: permit.answered, landsUntil });
     },
     putResource: async (read, unwrap) => {
+      heard();
       const permit = await read();
       if (permit === null) return;
       const secret = await unwrap(permit.value);
@@ -94,14 +103,19 @@ export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, ve
       await network.send({ system: name, verb: 'resource', what: path, effect, answered: permit.answered, landsUntil });
     },
     deleteResource: async (read) => {
+      heard();
       const permit = await read();
       if (permit === null) return;
       const effect = () => (resources.delete(permit.value) ? done() : refused(401, 'PluginInternalError'));
       await network.send({ system: name, verb: 'delete', what: permit.value, effect, answered: permit.answered, landsUntil });
     },
-    referenceValue: async (value) => referenceValues.get(value) ?? null,
+    referenceValue: async (value) => {
+      heard();
+      return referenceValues.get(value) ?? null;
+    },
     ask: async (path, as, at) => {
       if (at === 'proxy' && (await isDenied(pool, name, path))) return [refused(404, 'ProxyDeny')];
+      heard();
       return [answerOf(broker, path, as)];
     },
     fetch: async (path, guest, address) => {

@@ -148,6 +148,17 @@ export function openTestCluster(parts: Parts): TestCluster {
       if (read === null) throw new Fault('NotFound', `deployment ${target.name}`);
       return viewOf({ ...read, object: applied(read.object, operationsOf(read.object, fieldsOf(change))) });
     },
+    evict: async (target, { name, uid }, mine) => {
+      deploymentOf(target);
+      if (!(await mine())) return;
+      const effect = () => {
+        const pod = [...pods, ...strays].find((one) => one.uid === uid);
+        if (pod === undefined) return refused(404, 'NotFound');
+        pod.terminating = true;
+        return done();
+      };
+      await network.send({ system: own, verb: 'evict', what: name, effect, answered: async () => {}, landsUntil: () => null });
+    },
     pods: async (target) => {
       deploymentOf(target);
       return [...pods, ...strays].filter((pod) => pod.deployment === target.name).map((pod) => ({ ...pod }));

@@ -15,7 +15,7 @@ import { knownRevisions } from '#state/revisions.ts';
 import { lockWorkload, openRuns } from '#state/runs.ts';
 import type { Loaders } from '#state/want.ts';
 import { acceptWithdrawal, type Barred, type Withdrawal, withdrawalBar } from '#state/withdrawals.ts';
-import { workflows } from '#workflows/index.ts';
+import { emergencies, workflows } from '#workflows/index.ts';
 import { type Gate, no, type Workflow, yes } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';
 import { BASELINE } from './release.ts';
@@ -70,6 +70,12 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     ledger: openLedger({ pool, installation: 'test', signer: test.world.signer, loaders }),
     loaders,
     workflows: (parts.workflows ?? workflows).map((workflow) => braked(workflow, brake)),
+    emergencies,
+    revocation: async (digest) => {
+      const found = test.git.revocations.find((revocation) => revocation.digest === digest);
+      if (found === undefined) throw new Error(`no revocation ${digest}`);
+      return found;
+    },
     enlist,
     log: silentLog,
     owner: 'test',

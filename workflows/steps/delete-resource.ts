@@ -2,7 +2,7 @@ import type { Json } from '#src/domain/json.ts';
 import type { Answer, Sent } from '#src/domain/kbs.ts';
 import { type Instant, later } from '#src/instant.ts';
 import { type Place, placesOf } from '../places.ts';
-import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
+import { type Effect, type Look, type NotYet, notYet, type Revoked, type Seen, seen } from '../step.ts';
 
 /**
  * The old path is empty, and stays so: every write of it has its answer or can no longer land, and a
@@ -10,9 +10,25 @@ import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '..
  */
 export const deleteResource: Effect = { kind: 'effect', name: 'delete-resource', observe, act };
 
-async function observe(look: Look): Promise<Seen | NotYet> {
+/** The same for every path of what was revoked. */
+export const deleteResources: Effect<Revoked> = {
+  kind: 'effect',
+  name: 'delete-resources',
+  observe: (look) => deleted(look, placesOfAll(look)),
+  act: (look) => deleteAt(look, placesOfAll(look)),
+};
+
+function placesOfAll({ world, subject }: Look<Revoked>): readonly Place[] {
+  return subject.revisions.flatMap((known) => placesOf(world, known));
+}
+
+function observe(look: Look): Promise<Seen | NotYet> {
+  return deleted(look, placesOf(look.world, look.subject));
+}
+
+async function deleted(look: Look<unknown>, places: readonly Place[]): Promise<Seen | NotYet> {
   const deletions: Json[] = [];
-  for (const place of placesOf(look.world, look.subject)) {
+  for (const place of places) {
     const standing = await standingOf(look, place);
     switch (standing.kind) {
       case 'empty':
@@ -29,9 +45,13 @@ async function observe(look: Look): Promise<Seen | NotYet> {
   return seen({ deletions });
 }
 
+function act(look: Look): Promise<void> {
+  return deleteAt(look, placesOf(look.world, look.subject));
+}
+
 /** One KBS that does not answer keeps the path in none of the others. */
-async function act(look: Look): Promise<void> {
-  const deletions = placesOf(look.world, look.subject).map(async (place) => {
+async function deleteAt(look: Look<unknown>, places: readonly Place[]): Promise<void> {
+  const deletions = places.map(async (place) => {
     const { kind } = await standingOf(look, place);
     if (kind === 'present') await look.world.broker(place.kbs).deleteResource(look.ledger.gone(look.run, place.kbs, place.path));
   });
@@ -45,7 +65,7 @@ type Standing =
   | { readonly kind: 'late'; readonly until: Instant }
   | { readonly kind: 'deleted'; readonly deletion: Sent };
 
-async function standingOf(look: Look, { kbs, path }: Place): Promise<Standing> {
+async function standingOf(look: Look<unknown>, { kbs, path }: Place): Promise<Standing> {
   const puts = await look.ledger.sends(kbs, 'resource', path);
   if (puts.length === 0) return { kind: 'empty' };
   const { lateWriteSeconds } = look.world.broker(kbs);

@@ -5,10 +5,40 @@ import { targetHasOwnCiphertext } from '../gates/target-has-own-ciphertext.ts';
 import { enabledKeysOf } from '../keys.ts';
 import { placesOf } from '../places.ts';
 import { refusalOfCanary } from '../resource.ts';
-import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
+import { type Effect, type Look, type NotYet, notYet, type Revoked, type Seen, seen } from '../step.ts';
 
 /** The old key opens nothing any more: proven by its store's refusal of the canary, since a status field proves nothing. Reversible. */
 export const disableKey: Effect = { kind: 'effect', name: 'disable-key', gates: [targetHasOwnCiphertext], observe, act };
+
+/**
+ * The same for every key that was taken with what was revoked. A workload that is held keeps its key
+ * until a successor has its own ciphertext: with it the last way to the weights would go (R14).
+ */
+export const disableKeys: Effect<Revoked> = {
+  kind: 'effect',
+  name: 'disable-keys',
+  observe: async (look) => {
+    const keys: Json[] = [];
+    for (const own of perSealing(look)) {
+      const asked = await targetHasOwnCiphertext.ask(own);
+      if (asked.kind === 'no') return notYet(asked.reason, asked.about, asked.lookAt);
+      const found = await observe(own);
+      if (found.kind === 'not-yet') return found;
+      keys.push(found.evidence);
+    }
+    return seen({ keys });
+  },
+  act: async (look) => {
+    for (const own of perSealing(look)) if ((await targetHasOwnCiphertext.ask(own)).kind === 'yes') await act(own);
+  },
+};
+
+/** A look at each sealing, by its first revision, with that workload's own target. */
+function perSealing(look: Look<Revoked>): readonly Look[] {
+  const { revisions, targets } = look.subject;
+  const firsts = revisions.filter(({ sealing }, place) => revisions.findIndex((other) => other.sealing.id === sealing.id) === place);
+  return firsts.map((subject) => ({ ...look, subject, target: targets[subject.release.workload] ?? null }));
+}
 
 async function observe(look: Look): Promise<Seen | NotYet> {
   const { sealing, id } = look.subject;

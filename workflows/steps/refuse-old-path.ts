@@ -53,7 +53,7 @@ async function refusedAt(look: Look, { kbs, path }: Place): Promise<Refused | No
 }
 
 /** By whom the path is not refused as it should be; null: refused to all, everywhere. */
-async function servedTo(broker: KeyBroker, path: KeyPath, guests: readonly ProberEvidence[]): Promise<string | null> {
+export async function servedTo(broker: KeyBroker, path: KeyPath, guests: readonly ProberEvidence[]): Promise<string | null> {
   for (const guest of guests) {
     const atBroker = await broker.ask(path, guest, 'broker');
     const wrong = atBroker.find((answer) => answer.type !== 'PolicyDeny');
@@ -78,7 +78,7 @@ async function controlOf(look: Look, broker: KeyBroker): Promise<string> {
 }
 
 /** The guests of a revision at this KBS, each once, where their TEE is one that we can present. */
-function evidenceOf(known: Known, kbs: string): readonly ProberEvidence[] {
+export function evidenceOf(known: Known, kbs: string): readonly ProberEvidence[] {
   const guests = new Map<string, ProberEvidence>();
   for (const target of known.release.targets.filter((place) => place.kbs === kbs)) {
     const guest = known.release.guests[target.guest];

@@ -77,6 +77,22 @@ export function openKubernetes(name: string, config: KubernetesConfig): Kubernet
       const fault = faultOf(reply, what);
       throw fault.reason === 'InvalidRequest' || fault.reason === 'LimitExceeded' ? new Fault('PreflightFailed', fault.message) : fault;
     },
+    evict: async (target, { name: pod, uid }, mine) => {
+      const what = `${whatOf(name, 'EVICT a pod of', target)}: ${pod}`;
+      const path = `/api/v1/namespaces/${encodeURIComponent(target.namespace)}/pods/${encodeURIComponent(pod)}/eviction`;
+      const session = await wire.session();
+      const eviction = {
+        apiVersion: 'policy/v1',
+        kind: 'Eviction',
+        metadata: { name: pod, namespace: target.namespace },
+        deleteOptions: { preconditions: { uid } },
+      };
+      if (!(await mine())) return;
+      const reply = await session.send({ method: 'POST', path, query: {}, body: { type: 'application/json', text: JSON.stringify(eviction) } });
+      // Gone, or another pod of that name: the one that was meant is not there any more.
+      if (reply.status === 404 || reply.status === 409) return;
+      if (reply.status !== 200 && reply.status !== 201) throw faultOf(reply, what);
+    },
     pods: async (target) => {
       const { session, found } = await read(target);
       // Without the object there is no selector: an empty answer would say that nobody runs.

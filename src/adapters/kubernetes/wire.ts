@@ -32,7 +32,7 @@ const REREAD_AFTER_SECONDS = 60;
 
 /** One request. */
 export interface Call {
-  readonly method: 'GET' | 'PATCH';
+  readonly method: 'GET' | 'PATCH' | 'POST';
   readonly path: string;
   readonly query: Readonly<Record<string, string>>;
   readonly body?: { readonly type: string; readonly text: string };

@@ -1,0 +1,87 @@
+import { expect, it } from 'vitest';
+import { runReceipts } from '#state/receipts.ts';
+import { revoke } from '#workflows/revoke.ts';
+import { testRelease } from '../world/release.ts';
+import { granted, type Story, stored, tell, testRevocation } from '../world/story.ts';
+
+const KEY_1 = testRevocation({ kind: 'key', workload: 'chat', epoch: 1 });
+const RELEASE_2 = testRevocation({ kind: 'release', workload: 'chat', serial: 2 });
+
+interface RunRow {
+  readonly id: string;
+  readonly waiting_for: string | null;
+  readonly about: string | null;
+  readonly ended: boolean;
+}
+
+async function revokeRun({ pool }: Story, digest: string): Promise<RunRow> {
+  const { rows } = await pool.query<RunRow>(
+    `select id, waiting_for, about, ended_at is not null as ended from runs where workflow = 'revoke' and revocation = $1`,
+    [digest],
+  );
+  const [row] = rows;
+  if (row === undefined) throw new Error('no revoke run');
+  return row;
+}
+
+async function stepsOf(story: Story, digest: string): Promise<readonly string[]> {
+  const { id } = await revokeRun(story, digest);
+  return (await runReceipts(story.pool, id)).map(({ step }) => step);
+}
+
+it('a revoked release is refused, deleted and touched by a run of its own, with a receipt for each', async () => {
+  await tell({}, async (story) => {
+    const { engine, pool } = story;
+    expect(await engine.accept(testRelease({ serial: 1, keepPreviousSeconds: 3600 }))).toBeNull();
+    await engine.driveTo(1, 'confirm-serving');
+    expect(await engine.accept(testRelease({ serial: 2, keepPreviousSeconds: 3600 }))).toBeNull();
+    await engine.driveTo(2, 'confirm-serving');
+    expect(granted(story)).toEqual([1, 2]);
+    await engine.revoke(RELEASE_2);
+    await engine.drive(async () => (await revokeRun(story, RELEASE_2.digest)).ended);
+    expect(new Set(await stepsOf(story, RELEASE_2.digest))).toEqual(new Set(revoke.steps.map(({ name }) => name)));
+    expect(granted(story)).toEqual([1]);
+    expect(stored(story)).toEqual([1]);
+    const { id } = await revokeRun(story, RELEASE_2.digest);
+    const [first] = await runReceipts(pool, id);
+    expect(first?.subject).toEqual({ kind: 'revocation', revocation: RELEASE_2.digest });
+  });
+});
+
+it('what is held keeps its key until there is a successor, and says so; all else is refused', async () => {
+  await tell({}, async (story) => {
+    const { engine } = story;
+    await engine.accept(testRelease({ serial: 1 }));
+    await engine.driveTo(1, 'confirm-serving');
+    await engine.revoke(KEY_1);
+    await engine.drive(async () => (await revokeRun(story, KEY_1.digest)).waiting_for === 'Held');
+    expect(await stepsOf(story, KEY_1.digest)).toContain('confirm-refused');
+    expect(await stepsOf(story, KEY_1.digest)).not.toContain('disable-keys');
+    expect(stored(story)).toEqual([]);
+  });
+});
+
+it('a KBS that is down keeps no object from being touched and no proxy from being asked', async () => {
+  await tell({}, async (story) => {
+    const { engine, test } = story;
+    await engine.accept(testRelease({ serial: 1 }));
+    await engine.driveTo(1, 'confirm-serving');
+    test.kbs.silent = true;
+    await engine.revoke(KEY_1);
+    await engine.round();
+    expect(await stepsOf(story, KEY_1.digest)).toEqual(expect.arrayContaining(['refuse-at-proxies', 'touch-objects']));
+  });
+});
+
+it('evicts the pods of what was revoked where the document says so, and no other', async () => {
+  await tell({}, async (story) => {
+    const { engine, test } = story;
+    await engine.accept(testRelease({ serial: 1, keepPreviousSeconds: 3600 }));
+    await engine.driveTo(1, 'confirm-serving');
+    const before = test.cluster.all().map(({ uid }) => uid);
+    const evicting = { ...KEY_1, evict: true };
+    await engine.revoke(evicting);
+    await engine.drive(async () => (await stepsOf(story, KEY_1.digest)).includes('evict-pods'));
+    expect(test.cluster.all().filter(({ uid }) => before.includes(uid))).toEqual([]);
+  });
+});
