@@ -140,7 +140,11 @@ type Tried =
 
 /** Tries these steps at once, writes down what was seen, and rests where that was nothing. */
 async function take<S>(engine: Engine, claimed: Claimed, way: Way<S>, steps: readonly Step<S>[], look: Look<S>): Promise<Looked | 'again'> {
-  const tried = await Promise.all(steps.map((step) => attempt(engine, way, step, look)));
+  const outcomes = await Promise.allSettled(steps.map((step) => attempt(engine, way, step, look)));
+  const tried = outcomes.map((outcome) => {
+    if (outcome.status === 'rejected') throw outcome.reason;
+    return outcome.value;
+  });
   let went = false;
   for (const one of tried) {
     if (one.kind === 'fenced') return one;

@@ -16,7 +16,7 @@ import { lockWorkload, openRuns } from '#state/runs.ts';
 import type { Loaders } from '#state/want.ts';
 import { acceptWithdrawal, type Barred, type Withdrawal, withdrawalBar } from '#state/withdrawals.ts';
 import { emergencies, workflows } from '#workflows/index.ts';
-import { type Gate, no, type Workflow, yes } from '#workflows/step.ts';
+import { type Gate, no, type Revoked, type Workflow, yes } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';
 import { BASELINE } from './release.ts';
 
@@ -45,6 +45,7 @@ export interface EngineParts {
   /** The pool that the engine alone uses; the ledger and the test keep theirs. */
   readonly pool?: pg.Pool;
   readonly workflows?: readonly Workflow[];
+  readonly emergencies?: readonly Workflow<Revoked>[];
   /** The platforms that are accepted by now. */
   readonly platforms?: Loaders['platforms'];
 }
@@ -70,7 +71,7 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     ledger: openLedger({ pool, installation: 'test', signer: test.world.signer, loaders }),
     loaders,
     workflows: (parts.workflows ?? workflows).map((workflow) => braked(workflow, brake)),
-    emergencies,
+    emergencies: parts.emergencies ?? emergencies,
     revocation: async (digest) => {
       const found = test.git.revocations.find((revocation) => revocation.digest === digest);
       if (found === undefined) throw new Error(`no revocation ${digest}`);
