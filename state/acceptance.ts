@@ -16,7 +16,7 @@ import { appendReceipt } from './receipts.ts';
 import { amendRevision } from './revisions.ts';
 import { touchedBy } from './revocations.ts';
 import { type Enlist, insertRevokeRun, lockWorkloads, runsWaitingFor } from './runs.ts';
-import { changeTarget, reopen, standings } from './targets.ts';
+import { changeTarget, reopen, standings, startSuccessor } from './targets.ts';
 
 /**
  * A release is accepted: it is the workload's target from here on, unless a revocation already forbids
@@ -84,6 +84,7 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
     await takeUnused(tx, touched.revisions);
   };
   await changeAll(tx, touched.workloads, enlist, change);
+  if (revocation.subject.kind === 'key') for (const workload of touched.workloads) await startSuccessor(tx, workload, enlist);
   await enlist(tx, run, null);
   const body = {
     id: revocation.id,

@@ -1,7 +1,7 @@
 import { REOPENED } from '#src/domain/fold.ts';
 import { type Accepted, type Basis, type Planned, type PlannedOf, plan } from '#src/domain/plan.ts';
 import type { RevisionState } from '#src/domain/release.ts';
-import { targetOf } from '#src/domain/target.ts';
+import { newestFirst, targetOf } from '#src/domain/target.ts';
 import type { Db } from './database.ts';
 import { appendEvent } from './events.ts';
 import { appendReceipt } from './receipts.ts';
@@ -128,6 +128,33 @@ export async function startEpoch(tx: Db, workload: string, revision: number, enl
   const target = targetOf(known);
   if (target?.id !== revision || target.state !== 'serving' || target.digest !== row.digest) return null;
   if (known.some(({ open }) => open.includes('adopt-revision'))) return null;
+  const started: { rotation: string | null } = { rotation: null };
+  await changeTarget(tx, workload, enlist, async () => {
+    started.rotation = await insertAdopted(tx, workload, row, { kind: 'new', source: row.sealing });
+  });
+  return started.rotation;
+}
+
+/**
+ * The same release under the next key, where the revocation of its key leaves the workload with nothing
+ * to run: re-encrypted, never rewrapped (R23), from the ciphertext that is there. What is opened with a
+ * key that may be in wrong hands is checked against the manifest that the release's signers named.
+ * Nothing where the release itself is revoked, or was never sealed: the workload is held then. In the
+ * caller's transaction, after the change; returns the rotation's id.
+ */
+export async function startSuccessor(tx: Db, workload: string, enlist: Enlist): Promise<string | null> {
+  const known = await standings(tx, workload);
+  const [newest] = [...known].sort(newestFirst);
+  if (newest === undefined || targetOf(known) !== null || !newest.revoked || newest.withdrawn || newest.state === 'retired') return null;
+  // No key has the epoch 0: what is found forbids the release under any key.
+  if ((await revokedBy(tx, { workload, serial: newest.release.serial, epoch: 0 })) !== null) return null;
+  const { rows } = await tx.query<{ sealing: number; digest: string; serial: number; kbs: string[] }>(
+    `select r.sealing, r.release as digest, r.serial, r.kbs from revisions r join sealings s on s.id = r.sealing
+     where r.id = $1 and exists (select 1 from receipts c where c.run = s.rotation and c.step = 'encrypt-weights')`,
+    [newest.id],
+  );
+  const [row] = rows;
+  if (row === undefined) return null;
   const started: { rotation: string | null } = { rotation: null };
   await changeTarget(tx, workload, enlist, async () => {
     started.rotation = await insertAdopted(tx, workload, row, { kind: 'new', source: row.sealing });

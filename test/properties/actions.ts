@@ -1,8 +1,11 @@
 import fc from 'fast-check';
 import { adoptRevision } from '#workflows/adopt-revision.ts';
 import { retireRevision } from '#workflows/retire-revision.ts';
+import { revoke } from '#workflows/revoke.ts';
 import type { Hazard } from '../world/hazards.ts';
 import type { Point } from './sleep.ts';
+
+type WorkflowName = 'adopt-revision' | 'retire-revision' | 'revoke';
 
 /** One thing that happens in a story. What it names may not be there any more: then nothing happens. */
 export type Action =
@@ -17,9 +20,9 @@ export type Action =
   /** Rounds of looks at all that is open; `steps`: how many steps a look does at most. */
   | { readonly do: 'go'; readonly rounds: number; readonly steps: number }
   /** Rounds until the run of the newest revision has a receipt of the step, and nothing after it. */
-  | { readonly do: 'until'; readonly workflow: 'adopt-revision' | 'retire-revision'; readonly step: string }
+  | { readonly do: 'until'; readonly workflow: WorkflowName; readonly step: string }
   /** Another replica looks at the run of the newest revision, and falls asleep. */
-  | { readonly do: 'sleep'; readonly workflow: 'adopt-revision' | 'retire-revision'; readonly at: Point }
+  | { readonly do: 'sleep'; readonly workflow: WorkflowName; readonly at: Point }
   /** Another replica's keeper looks, and falls asleep before it sends. */
   | { readonly do: 'sleep-keeper' }
   | { readonly do: 'wait'; readonly seconds: number };
@@ -29,17 +32,21 @@ const WRITES = [
   ...['kms create', 'weights seal', 'main policy', 'main referenceValue', 'main resource', 'main delete', 'east patch', 'east patch', 'kms disable'],
 ] as const;
 
-/** The steps of both workflows, where a story may stop, and where a replica may sleep. */
+/** The steps of the workflows, where a story may stop, and where a replica may sleep. */
 const ADOPTING = adoptRevision.steps.map(({ kind, name }) => ({ workflow: 'adopt-revision' as const, kind, name }));
 const RETIRING = retireRevision.steps.map(({ kind, name }) => ({ workflow: 'retire-revision' as const, kind, name }));
-const STEPS = [...ADOPTING, ...RETIRING];
+const REVOKING = revoke.steps.map(({ kind, name }) => ({ workflow: 'revoke' as const, kind, name }));
+const STEPS = [...ADOPTING, ...RETIRING, ...REVOKING];
 
-const SENDING: readonly { readonly workflow: 'adopt-revision' | 'retire-revision'; readonly at: Point }[] = [
+const SENDING: readonly { readonly workflow: WorkflowName; readonly at: Point }[] = [
   ...(['kms create', 'main policy', 'main referenceValue', 'main resource', 'east patch'] as const).map(
     (what) => ({ workflow: 'adopt-revision', at: `sending ${what}` }) as const,
   ),
   ...(['main policy', 'main referenceValue', 'main delete', 'kms disable'] as const).map(
     (what) => ({ workflow: 'retire-revision', at: `sending ${what}` }) as const,
+  ),
+  ...(['main policy', 'main referenceValue', 'main delete', 'east patch', 'kms disable'] as const).map(
+    (what) => ({ workflow: 'revoke', at: `sending ${what}` }) as const,
   ),
 ];
 const ASLEEP = [

@@ -34,11 +34,11 @@ export function openSleep(at: Point): Sleep {
 }
 
 /** The workflows of a replica that may sleep between looking and acting, and between deciding and writing it down. */
-export function sleepyWorkflows(workflows: readonly Workflow[], sleep: Sleep): readonly Workflow[] {
+export function sleepyWorkflows<S>(workflows: readonly Workflow<S>[], sleep: Sleep): readonly Workflow<S>[] {
   return workflows.map((workflow) => ({ ...workflow, steps: workflow.steps.map((step) => sleepyStep(step, sleep)) }));
 }
 
-function sleepyStep(step: Step, sleep: Sleep): Step {
+function sleepyStep<S>(step: Step<S>, sleep: Sleep): Step<S> {
   if (step.kind === 'decision') {
     const decide: typeof step.decide = async (look) => {
       const found = await step.decide(look);

@@ -5,7 +5,7 @@ import { lookAt } from '#src/engine/run.ts';
 import { sightAll } from '#src/engine/sight.ts';
 import { isFault } from '#src/errors.ts';
 import { openLedger } from '#state/ledger.ts';
-import { workflows } from '#workflows/index.ts';
+import { emergencies, workflows } from '#workflows/index.ts';
 import { no, type Workflow, yes } from '#workflows/step.ts';
 import { openTestEngine, type TestEngine } from '../world/engine.ts';
 import { isCrash } from '../world/hazards.ts';
@@ -62,6 +62,7 @@ export async function openStage(pool: pg.Pool, copy: Copy): Promise<Stage> {
     ledger: openLedger({ pool: looking, installation: 'test', signer: test.world.signer, loaders }),
     world: copy.world?.(test.world, test) ?? test.world,
     workflows: (copy.workflows?.(workflows) ?? workflows).map((workflow) => braked(workflow, brake)),
+    emergencies: (copy.emergencies?.(emergencies) ?? emergencies).map((workflow) => braked(workflow, brake)),
     owner: 'replica-1',
   };
   test.cluster.add({ replicas: PODS });
@@ -78,7 +79,7 @@ async function empty(pool: pg.Pool): Promise<void> {
     update installation set clock_offset = '0'; commit`);
 }
 
-function braked(workflow: Workflow, brake: Stage['brake']): Workflow {
+function braked<S>(workflow: Workflow<S>, brake: Stage['brake']): Workflow<S> {
   const names = workflow.steps.map(({ name }) => name);
   return {
     ...workflow,
@@ -168,7 +169,7 @@ export async function rounds(stage: Stage, most: number, until: () => Promise<bo
 
 /** Rounds until a run of the workflow has done this step and is held before the next; a look at others does all it can. */
 export async function drivenUntil(stage: Stage, workflow: string, after: string): Promise<void> {
-  const names = workflows.find(({ name }) => name === workflow)?.steps.map(({ name }) => name) ?? [];
+  const names = [...workflows, ...emergencies].find(({ name }) => name === workflow)?.steps.map(({ name }) => name) ?? [];
   const brake: Brake = { workflow, before: names[names.indexOf(after) + 1], met: false };
   const times = async (): Promise<number> => {
     const sql = 'select 1 from receipts c join runs r on r.id = c.run where r.workflow = $1 and c.step = $2';
@@ -189,6 +190,7 @@ export async function asleep(stage: Stage, at: Point, task: (engine: Engine) => 
     owner: `replica-${sleepers.length + 2}`,
     world: sleepyWorld(engine.world, test.clock, sleep, copy.tokens ?? 'before-read'),
     workflows: sleepyWorkflows(engine.workflows, sleep),
+    emergencies: sleepyWorkflows(engine.emergencies, sleep),
   };
   const done = surviving(task(other));
   // A bug is told when it is woken.
@@ -208,12 +210,15 @@ const SENT_BY: Readonly<Record<string, string>> = {
   'kms disable': 'disable-key',
 };
 
+/** The same of a revocation. */
+const SENT_BY_REVOKE: typeof SENT_BY = { ...SENT_BY, 'east patch': 'touch-objects', 'main delete': 'delete-resources', 'kms disable': 'disable-keys' };
+
 /** The newest open run of a workflow comes to the step where another replica is to sleep; then that one looks. */
 export async function looksAsleep(stage: Stage, workflow: string, at: Point): Promise<void> {
   const newestRun = async () => (await openRuns(stage.pool)).findLast((one) => one.workflow === workflow);
   if ((await newestRun()) === undefined) return;
   const what = at.slice(at.indexOf(' ') + 1);
-  const brake: Brake = { workflow, before: SENT_BY[what] ?? what, met: false };
+  const brake: Brake = { workflow, before: (workflow === 'revoke' ? SENT_BY_REVOKE : SENT_BY)[what] ?? what, met: false };
   stage.brake.current = brake;
   await rounds(stage, UNTIL_ROUNDS, async () => brake.met);
   stage.brake.current = null;

@@ -48,15 +48,35 @@ it('a revoked release is refused, deleted and touched by a run of its own, with 
   });
 });
 
-it('what is held keeps its key until there is a successor, and says so; all else is refused', async () => {
+it('a workload whose only key is revoked goes on under the next one, re-encrypted; the old key is disabled last', async () => {
   await tell({}, async (story) => {
-    const { engine } = story;
+    const { engine, test, pool } = story;
     await engine.accept(testRelease({ serial: 1 }));
     await engine.driveTo(1, 'confirm-serving');
     await engine.revoke(KEY_1);
-    await engine.drive(async () => (await revokeRun(story, KEY_1.digest)).waiting_for === 'Held');
-    expect(await stepsOf(story, KEY_1.digest)).toContain('confirm-refused');
-    expect(await stepsOf(story, KEY_1.digest)).not.toContain('disable-keys');
+    expect(stored(story)).toEqual([1]);
+    await engine.drive(async () => (await revokeRun(story, KEY_1.digest)).ended);
+    const { rows } = await pool.query('select s.epoch, r.state from revisions r join sealings s on s.id = r.sealing order by r.id');
+    expect(rows).toEqual([
+      { epoch: 1, state: expect.stringMatching(/^(serving|closing|retired)$/) },
+      { epoch: 2, state: 'serving' },
+    ]);
+    const [old] = test.kms.keys((await engine.known(1)).rotation);
+    expect(old?.state).toBe('deactivated');
+    expect((await stepsOf(story, KEY_1.digest)).at(-1)).toBe('disable-keys');
+  });
+});
+
+it('what is held keeps its key until there is a successor, and says so; all else is refused', async () => {
+  await tell({}, async (story) => {
+    const { engine } = story;
+    const revocation = testRevocation({ kind: 'workload', workload: 'chat' });
+    await engine.accept(testRelease({ serial: 1 }));
+    await engine.driveTo(1, 'confirm-serving');
+    await engine.revoke(revocation);
+    await engine.drive(async () => (await revokeRun(story, revocation.digest)).waiting_for === 'Held');
+    expect(await stepsOf(story, revocation.digest)).toContain('confirm-refused');
+    expect(await stepsOf(story, revocation.digest)).not.toContain('disable-keys');
     expect(stored(story)).toEqual([]);
   });
 });
