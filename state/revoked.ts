@@ -1,6 +1,6 @@
 import type { Known, Revocation } from '#src/domain/release.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
 import type { Instant } from '#src/instant.ts';
-import type { Revoked } from '#workflows/step.ts';
 import type { Db } from './database.ts';
 import { factsOfRun } from './receipts-of-run.ts';
 import { knownRevision, knownRevisions, type LoadRelease } from './revisions.ts';

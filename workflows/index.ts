@@ -1,8 +1,9 @@
+import type { Revoked } from '#src/domain/revoked.ts';
 import { adoptRevision } from './adopt-revision.ts';
 import { destroyKey } from './destroy-key.ts';
 import { retireRevision } from './retire-revision.ts';
 import { revoke } from './revoke.ts';
-import type { Revoked, Workflow } from './step.ts';
+import type { Workflow } from './step.ts';
 
 /** Every workflow on a revision, by its public name: the product on one screen. */
 export const workflows: readonly Workflow[] = [

@@ -1,4 +1,5 @@
-import type { Revoked, Workflow } from './step.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
+import type { Workflow } from './step.ts';
 import { confirmRefused } from './steps/confirm-refused.ts';
 import { deleteResources } from './steps/delete-resource.ts';
 import { disableKeys } from './steps/disable-key.ts';

@@ -9,7 +9,7 @@
 import type { Json } from '#src/domain/json.ts';
 import type { Wrapped } from '#src/domain/kbs.ts';
 import type { Reason } from '#src/domain/reasons.ts';
-import type { Facts, Known, RevisionState, Revocation } from '#src/domain/release.ts';
+import type { Facts, Known, RevisionState } from '#src/domain/release.ts';
 import type { Run } from '#src/domain/run.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Ledger } from '#src/ledger.ts';
@@ -22,21 +22,6 @@ export interface Workflow<S = Known> {
   readonly steps: readonly Step<S>[];
   /** The first so many steps are effects that are begun at once, each by itself: what one of them waits for delays none of the others. */
   readonly together?: number;
-}
-
-/** What a revoke run is about: what was refused, and all of ours that it touches. */
-export interface Revoked {
-  readonly revocation: Revocation;
-  /** When it was accepted. */
-  readonly at: Instant;
-  /** Every revision that it names, retired ones too, oldest first. */
-  readonly revisions: readonly Known[];
-  /** By KBS, the last of its entries in the proxies' deny-list. */
-  readonly denied: Readonly<Record<string, number>>;
-  /** What the run has recorded so far. */
-  readonly facts: Facts;
-  /** What each workload of these revisions should run now; null: it is held. */
-  readonly targets: Readonly<Record<string, Known | null>>;
 }
 
 /** One thing that must have come about before the next may. Its name is an imperative, kept in receipts, never renamed. */

@@ -1,6 +1,7 @@
 import type pg from 'pg';
+import type { Revoked } from '#src/domain/revoked.ts';
 import type { World } from '#src/world.ts';
-import type { Revoked, Workflow } from '#workflows/step.ts';
+import type { Workflow } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';
 import type { Tokens } from './sleep.ts';
 

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { type Digest, digestOf } from '#src/digest.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Known, Release, Revocation } from '#src/domain/release.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
 import type { Engine } from '#src/engine/look.ts';
 import { type Looked, lookAt } from '#src/engine/run.ts';
 import { type Instant, secondsBetween } from '#src/instant.ts';
@@ -16,7 +17,7 @@ import { lockWorkload, openRuns } from '#state/runs.ts';
 import type { Loaders } from '#state/want.ts';
 import { acceptWithdrawal, type Barred, type Withdrawal, withdrawalBar } from '#state/withdrawals.ts';
 import { emergencies, workflows } from '#workflows/index.ts';
-import { type Gate, no, type Revoked, type Workflow, yes } from '#workflows/step.ts';
+import { type Gate, no, type Workflow, yes } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';
 import { BASELINE } from './release.ts';
 

@@ -1,8 +1,9 @@
 import type { Json } from '#src/domain/json.ts';
 import type { Answer, Sent } from '#src/domain/kbs.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
 import { type Instant, later } from '#src/instant.ts';
 import { type Place, placesOf } from '../places.ts';
-import { type Effect, type Look, type NotYet, notYet, type Revoked, type Seen, seen } from '../step.ts';
+import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 
 /**
  * The old path is empty, and stays so: every write of it has its answer or can no longer land, and a

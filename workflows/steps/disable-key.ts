@@ -1,11 +1,12 @@
 import type { Json } from '#src/domain/json.ts';
 import type { Wrapped } from '#src/domain/kbs.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
 import { later } from '#src/instant.ts';
 import { targetHasOwnCiphertext } from '../gates/target-has-own-ciphertext.ts';
 import { enabledKeysOf } from '../keys.ts';
 import { placesOf } from '../places.ts';
 import { refusalOfCanary } from '../resource.ts';
-import { type Effect, type Look, type NotYet, notYet, type Revoked, type Seen, seen } from '../step.ts';
+import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 
 /** The old key opens nothing any more: proven by its store's refusal of the canary, since a status field proves nothing. Reversible. */
 export const disableKey: Effect = { kind: 'effect', name: 'disable-key', gates: [targetHasOwnCiphertext], observe, act };

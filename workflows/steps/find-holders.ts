@@ -1,5 +1,6 @@
 import { targetName } from '#src/domain/release.ts';
-import { type Decision, type Look, type Revoked, type Seen, seen } from '../step.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
+import { type Decision, type Look, type Seen, seen } from '../step.ts';
 import { ROTATION_ANNOTATION } from '../template.ts';
 import { objectsOf } from './touch-objects.ts';
 

@@ -1,6 +1,7 @@
 import type { Json } from '#src/domain/json.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
 import { earliest } from '#src/instant.ts';
-import { type Effect, type Look, type NotYet, notYet, type Revoked, type Seen, seen } from '../step.ts';
+import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 
 /**
  * Every proxy refuses what was revoked, before the broker is asked: each has acknowledged the entries

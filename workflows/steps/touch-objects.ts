@@ -1,8 +1,9 @@
 import type { TargetDocument } from '#src/domain/documents/release.ts';
 import type { Json } from '#src/domain/json.ts';
 import { targetName } from '#src/domain/release.ts';
+import type { Revoked } from '#src/domain/revoked.ts';
 import { Fault, isFault } from '#src/errors.ts';
-import { type Effect, type Look, type NotYet, notYet, type Revoked, type Seen, seen } from '../step.ts';
+import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 
 /** On the object: the moment of the latest revocation that touched it. It only ever grows. */
 const REVOKED_ANNOTATION = 'keyturn.dev/revoked-at';
