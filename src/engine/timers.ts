@@ -1,5 +1,5 @@
 import type { PgBoss } from 'pg-boss';
-import type { Queue } from './wake.ts';
+import type { Queue } from './enlist.ts';
 
 /** Waits up to this long are also timed here, so that they end on time and not at the next poll. */
 const TIMED_SECONDS = 60;
