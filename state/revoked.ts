@@ -1,5 +1,5 @@
 import type { Known, Revocation } from '#src/domain/release.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
 import { factsOfRun } from './receipts-of-run.ts';

@@ -373,4 +373,6 @@ CREATE INDEX runs_workload_idx ON public.runs USING btree (workload) WHERE (ende
 
 CREATE UNIQUE INDEX runs_workflow_revision_idx ON public.runs USING btree (workflow, revision) WHERE (ended_at IS NULL);
 
+CREATE UNIQUE INDEX runs_workflow_revocation_idx ON public.runs USING btree (workflow, revocation) WHERE ((ended_at IS NULL) AND (revocation IS NOT NULL));
+
 CREATE INDEX sends_system_verb_path_idx ON public.sends USING btree (system, verb, path);

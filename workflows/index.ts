@@ -1,4 +1,4 @@
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import { adoptRevision } from './adopt-revision.ts';
 import { destroyKey } from './destroy-key.ts';
 import { retireRevision } from './retire-revision.ts';

@@ -1,4 +1,4 @@
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import type { Workflow } from './step.ts';
 import { confirmRefused } from './steps/confirm-refused.ts';
 import { deleteResources } from './steps/delete-resource.ts';

@@ -8,7 +8,7 @@ import type { Loaders } from '#state/want.ts';
 import type { Look, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
 import type { Revocation } from '../domain/release.ts';
-import type { Revoked } from '../domain/revoked.ts';
+import type { Revoked } from '../domain/revocation-run.ts';
 import type { Run } from '../domain/run.ts';
 import type { Ledger } from '../ledger.ts';
 import type { Log } from '../log.ts';

@@ -15,7 +15,7 @@ import { storable } from '#state/text.ts';
 import type { Effect, Gate, Look, NotYet, Seen, Step, Verdict, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
 import type { Known } from '../domain/release.ts';
-import type { Revoked } from '../domain/revoked.ts';
+import type { Revoked } from '../domain/revocation-run.ts';
 import type { Run } from '../domain/run.ts';
 import { type Fault, isFault } from '../errors.ts';
 import { earliest, type Instant, later } from '../instant.ts';

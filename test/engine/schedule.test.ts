@@ -202,7 +202,7 @@ describe('a key that serves for longer than its release allows', () => {
     await tell({}, async ({ pool, test, engine }) => {
       await engine.accept(testRelease({ serial: 1, ...AGES }));
       await engine.drive();
-      await engine.revoke(testRevocation({ kind: 'key', workload: 'chat', epoch: 1 }));
+      await engine.revoke(testRevocation({ kind: 'release', workload: 'chat', serial: 1 }));
       await test.advance(30 * DAY_SECONDS);
       await startDueRotations(engine.engine);
       expect(await revisionsOf(pool)).toEqual(['s1-v1']);

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import type { World } from '#src/world.ts';
 import type { Workflow } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { type Digest, digestOf } from '#src/digest.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Known, Release, Revocation } from '#src/domain/release.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import type { Engine } from '#src/engine/look.ts';
 import { type Looked, lookAt } from '#src/engine/run.ts';
 import { type Instant, secondsBetween } from '#src/instant.ts';

@@ -1,6 +1,6 @@
 import type { Json } from '#src/domain/json.ts';
 import type { Answer, Sent } from '#src/domain/kbs.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import { type Instant, later } from '#src/instant.ts';
 import { type Place, placesOf } from '../places.ts';
 import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';

@@ -1,6 +1,6 @@
 import type { Json } from '#src/domain/json.ts';
 import type { Wrapped } from '#src/domain/kbs.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import { later } from '#src/instant.ts';
 import { targetHasOwnCiphertext } from '../gates/target-has-own-ciphertext.ts';
 import { enabledKeysOf } from '../keys.ts';

@@ -1,6 +1,6 @@
 import type { Json } from '#src/domain/json.ts';
 import { targetName } from '#src/domain/release.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 import { objectsOf } from './touch-objects.ts';
 

@@ -1,5 +1,5 @@
 import { targetName } from '#src/domain/release.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import { type Decision, type Look, type Seen, seen } from '../step.ts';
 import { ROTATION_ANNOTATION } from '../template.ts';
 import { objectsOf } from './touch-objects.ts';

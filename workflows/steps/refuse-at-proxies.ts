@@ -1,5 +1,5 @@
 import type { Json } from '#src/domain/json.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import { earliest } from '#src/instant.ts';
 import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 

@@ -1,7 +1,7 @@
 import type { TargetDocument } from '#src/domain/documents/release.ts';
 import type { Json } from '#src/domain/json.ts';
 import { targetName } from '#src/domain/release.ts';
-import type { Revoked } from '#src/domain/revoked.ts';
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import { Fault, isFault } from '#src/errors.ts';
 import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 
