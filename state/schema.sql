@@ -58,6 +58,13 @@ create table deliveries (
   constraint deliveries_pkey PRIMARY KEY (digest)
 );
 
+create table denials (
+  revocation text not null,
+  revision bigint not null,
+  constraint denials_pkey PRIMARY KEY (revocation, revision),
+  constraint denials_revision_fkey FOREIGN KEY (revision) REFERENCES revisions(id)
+);
+
 create table deny_list (
   id bigint not null generated always as identity,
   kbs text not null,
@@ -351,6 +358,8 @@ CREATE INDEX boots_address_idx ON public.boots USING btree (address);
 
 CREATE INDEX bundles_document_path_idx ON public.bundles USING btree (document_path);
 
+CREATE INDEX deny_list_kbs_idx ON public.deny_list USING btree (kbs) WHERE (because <> 'retired'::text);
+
 CREATE INDEX deny_list_kbs_path_idx ON public.deny_list USING btree (kbs, path);
 
 CREATE INDEX documents_digest_idx ON public.documents USING btree (digest);
@@ -372,5 +381,7 @@ CREATE INDEX revisions_workload_idx ON public.revisions USING btree (workload);
 CREATE INDEX runs_workload_idx ON public.runs USING btree (workload) WHERE (ended_at IS NULL);
 
 CREATE UNIQUE INDEX runs_workflow_revision_idx ON public.runs USING btree (workflow, revision) WHERE (ended_at IS NULL);
+
+CREATE UNIQUE INDEX runs_workflow_revocation_idx ON public.runs USING btree (workflow, revocation) WHERE ((ended_at IS NULL) AND (revocation IS NOT NULL));
 
 CREATE INDEX sends_system_verb_path_idx ON public.sends USING btree (system, verb, path);

@@ -42,7 +42,7 @@ export async function withBench(fn: (bench: Bench) => Promise<void>): Promise<vo
     const verifying = { verifyBundle, initialDigest: digestOf(TRUST), sample: true };
     const loaders = documentLoaders({ ...verifying, pool });
     const basis: Intake['basis'] = (tx, release) => basisOf(tx, loaders.release, release);
-    const intake: Intake = { ...verifying, pool, git, enlist: async () => undefined, misfit: async () => null, basis, log: openLog('silent') };
+    const intake: Intake = { ...verifying, pool, git, enlist: async () => undefined, loaders, misfit: async () => null, basis, log: openLog('silent') };
     const push = async (files: LabFiles): Promise<Report> => {
       await lab.commit(files, 'a commit');
       return takeIn(intake);
