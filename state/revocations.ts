@@ -32,7 +32,8 @@ export async function standingRevocations(db: Db): Promise<readonly StandingRevo
 export async function judgeAgainWhatWasBeyond(db: Db): Promise<void> {
   await db.query(
     `update documents d set verdict = 'waiting', reason = null, about = null where kind = 'Revocation' and verdict = 'accepted' and reason = 'NotSupportedYet' and present
-       and exists (select 1 from bundles b where b.document_path = d.path and b.present and b.counted)`,
+       and exists (select 1 from bundles b where b.document_path = d.path and b.present and b.counted)
+       and not exists (select 1 from runs r where r.revocation = d.digest)`,
   );
 }
 

@@ -86,3 +86,7 @@ export const digestAt = (files: Files, path: string): Digest => digestOf(files[p
 export function revocation(id: string, subject: Record<string, unknown>, people: readonly Person[] = [ann]): Promise<Files> {
   return signedBy(`revocations/${id}.yaml`, revocationText(id, subject), people);
 }
+/** Makes every revocation one that an older version accepted, and could only hold for; its file is gone from the branch. */
+export async function asOlderVersion(pool: pg.Pool): Promise<void> {
+  await pool.query(`update documents set reason = 'NotSupportedYet', present = false where kind = 'Revocation'`);
+}
