@@ -62,7 +62,7 @@ export function documentLoaders(parts: Verifying & { readonly pool: pg.Pool }): 
 
 /** The accepted platforms, oldest first, without those that have too few signatures left once revoked signers do not count: nobody has approved their values. */
 async function standingPlatforms(pool: pg.Pool, parts: Verifying): Promise<readonly string[]> {
-  const signers = revokedSigners((await standingRevocations(pool)).map(({ subject }) => subject));
+  const signers = revokedSigners(await standingRevocations(pool));
   const { rows } = await pool.query<{ digest: string; at: Instant; approvedBy: string[] }>(
     `select digest, judged_at as at, approved_by as "approvedBy" from documents where kind = 'Platform' and verdict = 'accepted' order by seen`,
   );

@@ -4,23 +4,32 @@ import { guestWithoutValue } from '#src/domain/lost-value.ts';
 import { parseKeyPath } from '#src/domain/paths.ts';
 import { withoutLetGo } from '#src/domain/predecessors.ts';
 import { type Release, targetName } from '#src/domain/release.ts';
-import { initDataOfTarget, initDataOfTargets, isRefusedWhole, isTargetRevoked, revokedSigners, revokedValues, signersSince } from '#src/domain/revoked.ts';
+import {
+  initDataOfTarget,
+  initDataOfTargets,
+  isRefusedWhole,
+  isTargetRevoked,
+  type RevocationAt,
+  revokedSigners,
+  revokedValues,
+  signersSince,
+} from '#src/domain/revoked.ts';
+import { isFault } from '#src/errors.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
 import { letGoValues } from './predecessors.ts';
 import type { Loaders } from './want.ts';
 
 /** An accepted revocation. */
-export interface StandingRevocation {
+export interface StandingRevocation extends RevocationAt {
   readonly path: string;
   readonly digest: string;
-  readonly subject: RevocationSubject;
 }
 
 /** Every accepted revocation, in the order of their acceptance. A revocation outlives its file. */
 export async function standingRevocations(db: Db): Promise<readonly StandingRevocation[]> {
   const { rows } = await db.query<StandingRevocation>(
-    `select path, digest, subject from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null order by judged_at, digest`,
+    `select path, digest, subject, judged_at as at from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null order by judged_at, digest`,
   );
   return rows;
 }
@@ -130,8 +139,9 @@ export async function reachOf(db: Db, subject: RevocationSubject, loaders: Loade
   const none = { denied: { paths: [], initData: [], devices: [] }, sharing: [] };
   if (found !== null) return { ...none, ...touchedOf(subject, found), denied: { ...none.denied, ...namedBy(subject) } };
   const standing = await standingOf(db, loaders);
-  const subjects = [...(await standingRevocations(db)).map((one) => one.subject), subject];
-  if (subject.kind !== 'target') return { ...none, ...touchedOf(subject, await fallenOf(db, standing, subject, subjects, loaders)) };
+  const revocations = [...(await standingRevocations(db)), { subject, at: null }];
+  const subjects = revocations.map((one) => one.subject);
+  if (subject.kind !== 'target') return { ...none, ...touchedOf(subject, await fallenOf(db, standing, subject, revocations, loaders)) };
   const initData = initDataOfTargets(
     standing.map(({ document }) => document),
     [subject],
@@ -173,19 +183,19 @@ async function fallenOf(
   db: Db,
   standing: readonly Standing[],
   subject: RevocationSubject,
-  subjects: readonly RevocationSubject[],
+  revocations: readonly RevocationAt[],
   loaders: Loaders,
 ): Promise<readonly Row[]> {
-  const isRevoked = revokedValues(subjects);
+  const isRevoked = revokedValues(revocations.map((one) => one.subject));
   if (subject.kind === 'reference-value' && isRevoked !== null) {
-    const platforms = withoutLetGo(await loaders.platforms(), await letGoValues(db));
+    const platforms = withoutLetGo((await ifReadable(loaders.platforms())) ?? [], await letGoValues(db));
     return standing.filter(({ document }) => guestWithoutValue(document, platforms, isRevoked) !== null);
   }
-  const signers = revokedSigners(subjects);
+  const signers = revokedSigners(revocations);
   const fallen: Row[] = [];
   for (const one of standing) {
     const counting = signersSince(signers, one.at).filter(({ person }) => one.document.approvedBy.includes(person));
-    if (counting.length > 0 && !(await loaders.stands(one.document.digest, counting))) fallen.push(one);
+    if (counting.length > 0 && (await ifReadable(loaders.stands(one.document.digest, counting))) !== true) fallen.push(one);
   }
   return fallen;
 }
@@ -196,7 +206,21 @@ async function standingOf(db: Db, loaders: Loaders): Promise<readonly Standing[]
     `select r.id, r.sealing, r.workload, r.release, coalesce(d.judged_at, r.accepted_at) as at from revisions r
      left join documents d on d.digest = r.release and d.kind = 'Release' and d.verdict = 'accepted' where r.state <> 'retired' order by r.id`,
   );
-  return Promise.all(rows.map(async ({ release, ...row }) => ({ ...row, document: await loaders.release(release) })));
+  const standing = rows.map(async ({ release, ...row }) => {
+    const document = await ifReadable(loaders.release(release));
+    return document === null ? [] : [{ ...row, document }];
+  });
+  return (await Promise.all(standing)).flat();
+}
+
+/** One document that was tampered with must not keep a revocation out; nothing of it is acted on before it verifies again. */
+async function ifReadable<T>(loading: Promise<T>): Promise<T | null> {
+  try {
+    return await loading;
+  } catch (thrown) {
+    if (isFault(thrown)) return null;
+    throw thrown;
+  }
 }
 
 /** The digest of an accepted revocation that forbids a revision before it is made; null where none does. A revocation outlives its file. */

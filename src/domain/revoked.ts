@@ -1,6 +1,6 @@
 /** What revocations of targets, reference values and signers mean for releases: pure functions of documents. */
 import { Fault } from '../errors.ts';
-import { type Instant, parseInstant } from '../instant.ts';
+import { earliest, type Instant, parseInstant } from '../instant.ts';
 import type { BaselineDocument, PlatformDocument, ReleaseDocument } from './documents/release.ts';
 import type { RevocationSubject } from './documents/trust.ts';
 import { initDataClaim } from './init-data.ts';
@@ -31,14 +31,24 @@ export function withoutRevoked(values: Readonly<Record<string, Json>>, isRevoked
   return left;
 }
 
-/** The signers among these subjects. */
-export function revokedSigners(subjects: readonly RevocationSubject[]): readonly RevokedSigner[] {
-  return subjects.flatMap((subject) => (subject.kind === 'signer' ? [{ person: subject.person, key: subject.key ?? null, since: subject.since ?? null }] : []));
+/** A revocation, and when it was accepted; null: it is not yet. */
+export interface RevocationAt {
+  readonly subject: RevocationSubject;
+  readonly at: Instant | null;
+}
+
+/** The signers among these. From its acceptance on a revocation counts for whatever is accepted, though its `since` be later. */
+export function revokedSigners(revocations: readonly RevocationAt[]): readonly RevokedSigner[] {
+  return revocations.flatMap(({ subject, at }) => {
+    if (subject.kind !== 'signer') return [];
+    const since = subject.since === undefined ? null : earliest([parseInstant(subject.since), at]);
+    return [{ person: subject.person, key: subject.key ?? null, since }];
+  });
 }
 
 /** Those that count for a document of this acceptance: what was accepted before `since` stands. */
 export function signersSince(signers: readonly RevokedSigner[], acceptedAt: Instant): readonly RevokedSigner[] {
-  return signers.filter(({ since }) => since === null || acceptedAt >= parseInstant(since));
+  return signers.filter(({ since }) => since === null || acceptedAt >= since);
 }
 
 type Target = ReleaseDocument['targets'][number];

@@ -1,4 +1,5 @@
 import type { Digest } from '../digest.ts';
+import type { Instant } from '../instant.ts';
 import { signerOfBundle } from './documents/places.ts';
 import type { Reason } from './reasons.ts';
 
@@ -23,8 +24,8 @@ export interface RevokedSigner {
   readonly person: string;
   /** Of that one key: SHA-256 of its SubjectPublicKeyInfo; null: of any. */
   readonly key: string | null;
-  /** What was accepted before stands: RFC 3339; null: nothing does. */
-  readonly since: string | null;
+  /** What was accepted before stands; null: nothing does. */
+  readonly since: Instant | null;
 }
 
 /** The same verification, without what these people signed: their bundles are bad ones, and the reason is `Revoked`. */

@@ -85,7 +85,7 @@ export function wantOf(parts: WantParts): Want {
     installation: parts.installation,
     generation: parts.generation,
     grants: inOrder(grants),
-    foreign: foreignOf(parts),
+    foreign: foreignOf(parts, isRevoked),
     denied: deniedOf(parts),
     referenceValues: referenceValuesOf(parts, isRevoked),
   };
@@ -190,13 +190,26 @@ function claimsOf(tee: Tee, values: Readonly<Record<string, readonly Json[]>>): 
 }
 
 /** A baseline speaks for others' paths alone: a pattern that could match ours or the prober's is left out, whatever accepted it. */
-function foreignOf({ baseline, repository }: WantParts): readonly ForeignGrant[] {
+function foreignOf({ baseline, repository }: WantParts, isRevoked: IsRevokedValue | null): readonly ForeignGrant[] {
   const foreign = new Map<string, ForeignGrant>();
   for (const grant of baseline?.grants ?? []) {
     const paths = sortedSet(grant.paths.filter((pattern) => isForeign(pattern, repository)));
+    if (isRevoked !== null && restsOnRevoked(grant, isRevoked)) continue;
     if (paths.length > 0) foreign.set(canonicalJson({ ...grant, paths }), { ...grant, paths });
   }
   return inOrder(foreign);
+}
+
+/** Where the annotated evidence of `cpu0` stands in a token. */
+const EVIDENCE = '/submods/cpu0/ear.veraison.annotated-evidence/';
+
+/** Whether a grant of others asks for a measurement that was revoked, wherever its TEE writes it. */
+function restsOnRevoked({ claims }: ForeignGrant, isRevoked: IsRevokedValue): boolean {
+  const names = Object.values(CLAIMS).flatMap((ofTee) => Object.entries(ofTee));
+  return names.some(([name, path]) => {
+    const value = claims[EVIDENCE + path.replaceAll('.', '/')];
+    return value !== undefined && isRevoked(name, value);
+  });
 }
 
 function isForeign(pattern: KeyPath, repository: string): boolean {

@@ -5,7 +5,6 @@
 import type { Digest } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import type { BaselineDocument, PlatformDocument, ReleaseDocument } from '#src/domain/documents/release.ts';
-import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import {
   type Admission,
   type Checked,
@@ -19,7 +18,7 @@ import {
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
-import { fieldWithRevoked, isTargetRevoked, revokedSigners, revokedValues } from '#src/domain/revoked.ts';
+import { fieldWithRevoked, isTargetRevoked, type RevocationAt, revokedSigners, revokedValues } from '#src/domain/revoked.ts';
 import { type RepositoryFile, withoutSigners } from '#src/domain/signatures.ts';
 import type { verifyTrust } from '#src/domain/trust.ts';
 import type { Refusal } from '#src/domain/want.ts';
@@ -37,9 +36,8 @@ export interface Judgeable extends RepositoryFile {
 }
 
 /** An accepted revocation. */
-export interface Standing {
+export interface Standing extends RevocationAt {
   readonly path: string;
-  readonly subject: RevocationSubject;
 }
 
 /** All that a judgement asks of what was there before, and of what lies beside the document. */
@@ -111,7 +109,7 @@ export async function findingOf(shelf: Shelf, judging: Judging, file: Judgeable)
   const signed: Evidence = { file, bundles: await shelf.bundles(file.path), trust: trust.trust, verifyBundle };
   if (isRevocation) return findRevocation(signed);
   const revocations = await shelf.revocations();
-  const evidence = { ...signed, verifyBundle: withoutSigners(verifyBundle, revokedSigners(revocations.map(({ subject }) => subject))) };
+  const evidence = { ...signed, verifyBundle: withoutSigners(verifyBundle, revokedSigners(revocations)) };
   if (rewrittenTo !== null) return bare('waiting', 'HistoryRewritten', `${file.path}: ${branch} was rewritten to ${rewrittenTo}`);
   if (file.kind === 'Withdrawal') return findWithdrawal(shelf, verifyWithdrawal(evidence, await shelf.now()), revocations);
   const admission: Admission = { kind: 'first', now: await shelf.now(), standing: standingOf(await shelf.series(file.path, file.digest)) };

@@ -249,7 +249,7 @@ function isArriving(acceptable: Acceptable): acceptable is Acceptable & Arriving
 }
 
 function revocationIn({ path }: Judgeable, acceptable: Acceptable): readonly Standing[] {
-  return acceptable.kind === 'revocation' ? [{ path, subject: acceptable.revocation.subject }] : [];
+  return acceptable.kind === 'revocation' ? [{ path, subject: acceptable.revocation.subject, at: null }] : [];
 }
 
 /** The stored series, with the files of the same folder that were never seen, and those marked that would be accepted before. */
