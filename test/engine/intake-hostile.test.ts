@@ -108,21 +108,21 @@ describe('nothing that anybody commits, unsigned, ends the process or stops anot
     }));
 });
 
-describe('a revocation that an older version could not carry out holds what it could touch through others', () => {
-  it('a signer: what rests on a platform or a baseline that they signed, and nothing that they sign is accepted any more', () =>
-    withBench(async ({ pool, push }) => {
-      await addBrokers(pool);
-      await push({ ...START, ...(await baseline([bob, cid])), ...(await release(1, null, [ann, cid])) });
-      await push(await revocation('s', { kind: 'signer', person: 'bob' }));
-      expect([...(await heldWorkloads(pool)).keys()]).toEqual(['w']);
-      await push({ ...(await platform([ann, bob])), ...(await release(1, null, [ann, bob], 'v')), ...(await baseline([bob, cid], 'other')) });
-      expect(await verdicts(pool)).toMatchObject({
-        'platforms/p/1.yaml': 'waiting Revoked',
-        'releases/v/1.yaml': 'waiting Revoked',
-        'baseline/other/1.yaml': 'waiting Revoked',
-      });
-    }));
+it('a signer who was revoked holds what rests on a baseline that they signed, and counts for nothing that comes later', () =>
+  withBench(async ({ pool, push }) => {
+    await addBrokers(pool);
+    await push({ ...START, ...(await baseline([bob, cid])), ...(await release(1, null, [ann, cid])) });
+    await push(await revocation('s', { kind: 'signer', person: 'bob' }));
+    expect([...(await heldWorkloads(pool)).entries()]).toMatchObject([['w', { reason: 'Revoked' }]]);
+    await push({ ...(await platform([ann, bob])), ...(await release(1, null, [ann, bob], 'v')), ...(await baseline([bob, cid], 'other')) });
+    expect(await verdicts(pool)).toMatchObject({
+      'platforms/p/1.yaml': 'waiting Revoked',
+      'releases/v/1.yaml': 'waiting Revoked',
+      'baseline/other/1.yaml': 'waiting Revoked',
+    });
+  }));
 
+describe('a revocation that an older version could not carry out holds what it could touch through others', () => {
   it('a reference value: whoever shares a KBS with a baseline that lists it, or, where no grant is written on it, with a release', () =>
     withBench(async ({ pool, push }) => {
       await addBrokers(pool);
