@@ -50,6 +50,21 @@ export async function deny(tx: Db, kbs: string, { paths, initData, devices }: De
 }
 
 /**
+ * Puts on a KBS's list what revocations put on any other's: it was configured after they were accepted. One
+ * statement, under the same lock; asked at every start, and nothing where nothing is missing.
+ */
+export async function inheritDenials(db: Db, kbs: string): Promise<void> {
+  await db.query(
+    `with held as materialized (select pg_advisory_xact_lock(hashtextextended('deny-list/' || $1, 0)))
+     insert into deny_list (kbs, path, init_data, device, because)
+     select distinct $1, o.path, o.init_data, o.device, o.because from held, deny_list o where o.kbs <> $1 and o.because <> 'retired'
+       and not exists (select 1 from deny_list d where d.kbs = $1 and d.because = o.because
+         and (d.path, d.init_data, d.device) is not distinct from (o.path, o.init_data, o.device))`,
+    [kbs],
+  );
+}
+
+/**
  * What revocations put on a KBS's list: what its policy denies beside its proxies. What was merely retired
  * is no part of it: those are paths of ours, which left the grants.
  */

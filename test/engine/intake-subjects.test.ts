@@ -194,6 +194,10 @@ describe('a device, and a path of others', () => {
         { kbs: 'main', entries: 3 },
         { kbs: 'west', entries: 3 },
       ]);
+      // A KBS that is configured later refuses the same, once.
+      for (const _ of [1, 2]) await ensureBrokers(pool, [{ name: 'late', repository: 'late' }]);
+      expect((await wanted(bench)).find(({ after }) => after.kbs === 'late')?.after.denied.devices).toEqual(['4784', 'AB12', 'ab12']);
+      expect((await pool.query(`select 1 from deny_list where kbs = 'late' and device is not null`)).rowCount).toBe(3);
     }));
 
   it('one that names no device says which field', () =>
