@@ -223,7 +223,7 @@ function takingFacts({ touches, targets, denied, sharing, referenceValues, still
         say`${name} of ${workload} gives the same bytes to the guests that it names: to refuse them too, revoke the key (workload ${workload}, epoch ${epoch})`,
       ],
     ),
-    ...(evict ? [['evicts', ['the pods that hold it']] as const] : []),
+    ...(evict ? [['evicts', [touches.length === 0 ? 'no pod: no revision is touched' : 'the pods that hold it']] as const] : []),
     ...(destroy ? [['destroys', ['the key, by schedule']] as const] : []),
   ];
 }
