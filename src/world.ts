@@ -58,6 +58,8 @@ export interface Documents {
   readonly signedStill: (release: Release) => Promise<{ readonly reason: Reason; readonly about: string } | null>;
   /** The signed revocations at the branch's present tip, read from Git and not from rows. Throws Fault where Git does not answer. */
   readonly revocations: () => Promise<readonly Revocation[]>;
+  /** Whether a revocation was accepted: then what it touches is in the rows. */
+  readonly isTakenIn: (digest: Digest) => Promise<boolean>;
 }
 
 // ---------------------------------------------------------------- key stores

@@ -10,13 +10,14 @@ import type { Release, Revocation } from '#src/domain/release.ts';
 import { PLAINTEXT, type Resting } from './basis.ts';
 import { brokerRows, lockBrokers, raiseGenerations, setBaseline } from './brokers.ts';
 import type { Db } from './database.ts';
-import { denyPaths } from './deny-list.ts';
+import { deny } from './deny-list.ts';
 import { appendEvent } from './events.ts';
 import { appendReceipt } from './receipts.ts';
 import { amendRevision } from './revisions.ts';
-import { touchedBy } from './revocations.ts';
+import { type Reach, reachOf } from './revocations.ts';
 import { type Enlist, insertRevokeRun, lockWorkloads, runsWaitingFor } from './runs.ts';
 import { changeTarget, reopen, standings, startSuccessor } from './targets.ts';
+import type { Loaders } from './want.ts';
 
 /**
  * A release is accepted: it is the workload's target from here on, unless a revocation already forbids
@@ -56,19 +57,21 @@ async function amend(tx: Db, release: Release, { revision, added }: NonNullable<
 
 /**
  * A revocation is accepted: fact, claims, generations and deny-list in this one transaction. From its
- * commit on no `Want` holds what it names, no run of it may act, and every proxy refuses its paths.
+ * commit on no `Want` holds what it names, no run of it may act, and every proxy refuses its paths, and
+ * the guests and devices that it names.
  */
-export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: Enlist): Promise<void> {
+export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: Enlist, loaders: Loaders): Promise<void> {
   const brokers = await brokerRows(tx);
   await lockBrokers(
     tx,
     brokers.map((broker) => broker.name),
   );
-  const touched = await touchedBy(tx, revocation.subject);
+  const touched = await reachOf(tx, revocation.subject, loaders);
   await tx.query('select id from sealings where id = any($1) order by id for update', [touched.sealings]);
   await tx.query(`update documents set subject = $2, verdict = 'accepted' where digest = $1 and kind = 'Revocation'`, [revocation.digest, revocation.subject]);
   await tx.query('update sealings set taken = true where id = any($1)', [touched.sealings]);
-  for (const { name, repository } of brokers) await denyPaths(tx, name, await deniedPaths(tx, repository, revocation, touched.revisions), revocation.digest);
+  await tx.query('insert into denials (revocation, revision) select $1, unnest($2::bigint[]) on conflict do nothing', [revocation.digest, touched.revisions]);
+  for (const { name, repository } of brokers) await deny(tx, name, await deniedFor(tx, repository, touched), revocation.digest);
   const generations = await raiseGenerations(
     tx,
     brokers.map((broker) => broker.name),
@@ -84,7 +87,9 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
     await takeUnused(tx, touched.revisions);
   };
   await changeAll(tx, touched.workloads, enlist, change);
-  if (revocation.subject.kind === 'key') for (const workload of touched.workloads) await startSuccessor(tx, workload, enlist);
+  // What is only suspended may come back as it was.
+  const succeeds = revocation.subject.kind === 'key' && revocation.reason !== 'certificateHold';
+  for (const workload of succeeds ? touched.workloads : []) await startSuccessor(tx, workload, enlist);
   await enlist(tx, run, null);
   const body = {
     id: revocation.id,
@@ -98,7 +103,7 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
     event: 'revocation-accepted',
     run,
     workload: touched.workloads[0] ?? null,
-    body: { ...body, workloads: [...touched.workloads] },
+    body: { ...body, workloads: [...touched.workloads], initData: [...touched.denied.initData], sharing: [...touched.sharing] },
   });
 }
 
@@ -118,7 +123,8 @@ async function takeUnused(tx: Db, revisions: readonly number[]): Promise<void> {
   );
 }
 
-async function deniedPaths(tx: Db, repository: string, revocation: Revocation, revisions: readonly number[]): Promise<readonly string[]> {
+/** What a KBS is to refuse: where the touched revisions stand there, and what the revocation names itself. */
+async function deniedFor(tx: Db, repository: string, { revisions, denied }: Reach): Promise<Reach['denied']> {
   const { rows } = await tx.query<{ workload: string; serial: number; rotation: string; path_number: number; epoch: number }>(
     'select r.workload, r.serials[1] as serial, r.rotation, r.path_number, s.epoch from revisions r join sealings s on s.id = r.sealing where r.id = any($1) order by r.id',
     [revisions],
@@ -126,8 +132,7 @@ async function deniedPaths(tx: Db, repository: string, revocation: Revocation, r
   const paths = rows.map((row) =>
     keyPathFrom(repository, { rotation: row.rotation, pathNumber: row.path_number, workload: row.workload, serial: row.serial, epoch: row.epoch }),
   );
-  const { subject } = revocation;
-  return subject.kind === 'key' && 'path' in subject ? [...new Set([...paths, subject.path])] : paths;
+  return { ...denied, paths: [...new Set([...paths, ...denied.paths])] };
 }
 
 /** A baseline is accepted: what else lives in that KBS, and the permission to write it whole. Who waited for one is woken. */

@@ -1,4 +1,5 @@
 import type { Db } from './database.ts';
+import { inheritDenials } from './deny-list.ts';
 
 /** A row of `brokers`: what one KBS should hold is counted by its generation. */
 export interface BrokerRow {
@@ -9,13 +10,14 @@ export interface BrokerRow {
   readonly baseline: string | null;
 }
 
-/** Makes the rows of the configured brokers. Safe when repeated. */
+/** Makes the rows of the configured brokers, each with what was revoked before it came. Safe when repeated. */
 export async function ensureBrokers(db: Db, brokers: readonly { name: string; repository: string }[]): Promise<void> {
   for (const { name, repository } of [...brokers].sort((a, b) => (a.name < b.name ? -1 : 1))) {
     await db.query('insert into brokers (name, repository) values ($1, $2) on conflict (name) do update set repository = excluded.repository', [
       name,
       repository,
     ]);
+    await inheritDenials(db, name);
   }
 }
 

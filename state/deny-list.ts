@@ -1,3 +1,4 @@
+import type { Denied } from '#src/domain/kbs.ts';
 import type { KeyPath } from '#src/domain/paths.ts';
 import type { Db } from './database.ts';
 
@@ -30,15 +31,54 @@ const PAGE_ENTRIES = 10_000;
  * to the commit; who calls has locked the row of the KBS before (DESIGN §5), so it adds no new order.
  */
 export async function denyPaths(tx: Db, kbs: string, paths: readonly KeyPath[], because: string): Promise<void> {
-  if (paths.length === 0) return;
+  await deny(tx, kbs, { paths, initData: [], devices: [] }, because);
+}
+
+/** The same for guests and devices too. */
+export async function deny(tx: Db, kbs: string, { paths, initData, devices }: Denied, because: string): Promise<void> {
+  if (paths.length + initData.length + devices.length === 0) return;
   await tx.query(`select pg_advisory_xact_lock(hashtextextended('deny-list/' || $1, 0))`, [kbs]);
-  await tx.query(
-    `insert into deny_list (kbs, path, because)
-     select $1, path, $3 from unnest($2::text[]) with ordinality as given (path, place)
-     where not exists (select 1 from deny_list d where d.kbs = $1 and d.path = given.path and d.because = $3) order by place`,
-    [kbs, [...new Set(paths)], because],
-  );
+  for (const [column, names] of Object.entries({ path: paths, init_data: initData, device: devices })) {
+    await tx.query(
+      `insert into deny_list (kbs, ${column}, because)
+       select $1, name, $3 from unnest($2::text[]) with ordinality as given (name, place)
+       where not exists (select 1 from deny_list d where d.kbs = $1 and d.${column} = given.name and d.because = $3) order by place`,
+      [kbs, [...new Set(names)], because],
+    );
+  }
   await tx.query('select pg_notify($1, $2)', [DENY_CHANNEL, kbs]);
+}
+
+/**
+ * Puts on a KBS's list what revocations put on any other's: it was configured after they were accepted. One
+ * statement, under the same lock; asked at every start, and nothing where nothing is missing.
+ */
+export async function inheritDenials(db: Db, kbs: string): Promise<void> {
+  await db.query(
+    `with held as materialized (select pg_advisory_xact_lock(hashtextextended('deny-list/' || $1, 0)))
+     insert into deny_list (kbs, path, init_data, device, because)
+     select distinct $1, o.path, o.init_data, o.device, o.because from held, deny_list o where o.kbs <> $1 and o.because <> 'retired'
+       and not exists (select 1 from deny_list d where d.kbs = $1 and d.because = o.because
+         and (d.path, d.init_data, d.device) is not distinct from (o.path, o.init_data, o.device))`,
+    [kbs],
+  );
+}
+
+/**
+ * What revocations put on a KBS's list: what its policy denies beside its proxies. What was merely retired
+ * is no part of it: those are paths of ours, which left the grants.
+ */
+export async function deniedOf(db: Db, kbs: string): Promise<Denied> {
+  const { rows } = await db.query<Pick<DenyEntry, 'path' | 'initData' | 'device'>>(
+    `select path, init_data as "initData", device from deny_list where kbs = $1 and because <> 'retired' order by id`,
+    [kbs],
+  );
+  const named = <T>(names: readonly (T | null)[]): readonly T[] => names.filter((name) => name !== null);
+  return {
+    paths: named(rows.map(({ path }) => path)),
+    initData: named(rows.map(({ initData }) => initData)),
+    devices: named(rows.map(({ device }) => device)),
+  };
 }
 
 /** What was added after the entry of this id (0: everything), oldest first, at most 10 000 entries: ask again until none comes. */

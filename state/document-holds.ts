@@ -1,7 +1,6 @@
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import { placeOf } from '#src/domain/documents/places.ts';
 import type { BaselineDocument, PlatformDocument, ReleaseDocument } from '#src/domain/documents/release.ts';
-import { isCarriedOut } from '#src/domain/documents/rules.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import { isGrantClaim } from '#src/domain/want.ts';
@@ -21,8 +20,9 @@ interface Holding {
 
 /**
  * The workloads that documents hold, each with its first reason: a document whose bytes changed after they
- * were first seen, while the branch shows the new ones (`DocumentChanged`), and a verified revocation of a
- * kind that this version cannot carry out (`NotSupportedYet`). Two queries where nothing is held.
+ * were first seen, while the branch shows the new ones (`DocumentChanged`), a revocation that an older
+ * version accepted and could not carry out (`NotSupportedYet`), and a baseline in force that a revoked
+ * signer signed (`Revoked`). Three queries where nothing is held.
  */
 export async function heldWorkloads(db: Db): Promise<ReadonlyMap<string, Hold>> {
   const held = new Map<string, Hold>();
@@ -31,7 +31,8 @@ export async function heldWorkloads(db: Db): Promise<ReadonlyMap<string, Hold>> 
        and exists (select 1 from documents first where first.path = d.path and first.seen < d.seen and first.kind <> 'File') order by d.path collate "C"`,
   );
   const beyond = await revocationsBeyond(db);
-  if (changed.length === 0 && beyond.length === 0) return held;
+  const unsigned = await baselinesOfRevoked(db);
+  if (changed.length === 0 && beyond.length === 0 && unsigned.length === 0) return held;
   const releases = await acceptedByWorkload(db);
   const shared = beyond.length === 0 ? [] : await sharedDocuments(db);
   const hold = (workloads: readonly string[], reason: Reason, about: string): void => {
@@ -41,12 +42,18 @@ export async function heldWorkloads(db: Db): Promise<ReadonlyMap<string, Hold>> 
     hold(reachOfDocument(path, versions, releases), 'DocumentChanged', `${path}: put back the bytes that were first seen`);
   for (const { path, subject } of beyond) {
     const kind = subject?.kind ?? 'what it says';
-    hold(reachOfRevocation(subject, releases, shared), 'NotSupportedYet', `${path}: subject.kind: ${kind} cannot be carried out by this version`);
+    hold(reachOfRevocation(subject, releases, shared), 'NotSupportedYet', `${path}: subject.kind: ${kind} was accepted by an older version: commit it again`);
   }
+  for (const { kbs, about } of unsigned)
+    hold(
+      workloadsWhere(releases, ({ document }) => document.targets.some((target) => target.kbs === kbs)),
+      'Revoked',
+      about,
+    );
   return held;
 }
 
-/** Accepted revocations that this version cannot carry out; `subject` null: one that it cannot even read. */
+/** Accepted revocations that nobody carried out; `subject` null: one that cannot even be read. */
 async function revocationsBeyond(db: Db): Promise<readonly { readonly path: string; readonly subject: RevocationSubject | null }[]> {
   const { rows } = await db.query<Holding>(
     `select path, kind, bytes from documents where kind = 'Revocation' and verdict = 'accepted' and reason = 'NotSupportedYet' order by seen`,
@@ -57,9 +64,16 @@ async function revocationsBeyond(db: Db): Promise<readonly { readonly path: stri
   });
 }
 
-/** Those whom an accepted revocation names as signers: nothing that they signed is accepted, whoever signed beside them. */
-export async function revokedSigners(db: Db): Promise<readonly { readonly person: string; readonly path: string }[]> {
-  return (await revocationsBeyond(db)).flatMap(({ path, subject }) => (subject?.kind === 'signer' ? [{ person: subject.person, path }] : []));
+/** Baselines in force that a revoked signer signed, each with the revocation: a KBS is not written without one, so what rests on it is held. */
+async function baselinesOfRevoked(db: Db): Promise<readonly { readonly kbs: string; readonly about: string }[]> {
+  const { rows } = await db.query<{ kbs: string; path: string; revocation: string }>(
+    `select b.name as kbs, d.path, r.path as revocation from brokers b
+     join documents d on d.digest = b.baseline and d.kind = 'Baseline' and d.verdict = 'accepted'
+     join documents r on r.kind = 'Revocation' and r.verdict = 'accepted' and r.subject ->> 'kind' = 'signer' and r.subject ->> 'person' = any(d.approved_by)
+       and d.judged_at >= coalesce((r.subject ->> 'since')::timestamptz, '-infinity')
+     order by b.name, r.path collate "C"`,
+  );
+  return rows.map(({ kbs, path, revocation }) => ({ kbs, about: `${path} was signed by whom ${revocation} names: have its next version signed by others` }));
 }
 
 /** An accepted document that several workloads rest on: a platform, or a baseline in force. */
@@ -127,7 +141,6 @@ function reachOfDocument(path: string, versions: readonly Uint8Array[], releases
 
 /** The workloads that a revocation could touch: where its text does not say, all of them. */
 function reachOfRevocation(subject: RevocationSubject | null, releases: readonly Accepted[], shared: readonly Shared[]): readonly string[] {
-  if (subject !== null && isCarriedOut(subject)) return [];
   switch (subject?.kind) {
     case 'target':
       return workloadsWhere(releases, ({ document }) =>

@@ -6,11 +6,14 @@ import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/r
 import { type Checked, type Evidence, type Judged, verifyBaseline, verifyPlatform, verifyRelease } from '#src/domain/judge.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
-import type { VerifyBundle } from '#src/domain/signatures.ts';
+import { revokedSigners, signersSince } from '#src/domain/revoked.ts';
+import { type RevokedSigner, type VerifyBundle, withoutSigners } from '#src/domain/signatures.ts';
 import { TRUST_PATH, verifyTrust } from '#src/domain/trust.ts';
 import { Fault } from '#src/errors.ts';
+import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
-import { acceptedDocument, acceptedDocuments, bundlesOf, type StoredDocument, storedBytes } from './documents.ts';
+import { acceptedDocument, bundlesOf, type StoredDocument, storedBytes } from './documents.ts';
+import { standingRevocations } from './revocations.ts';
 
 /** What documents are verified with. */
 export interface Verifying {
@@ -31,6 +34,8 @@ export interface DocumentLoaders {
   readonly baseline: (digest: string) => Promise<BaselineDocument>;
   /** Every accepted platform document, oldest first. */
   readonly platforms: () => Promise<readonly PlatformDocument[]>;
+  /** Whether an accepted release has enough signatures without those of these: counted from its stored bundles. */
+  readonly stands: (release: string, without: readonly RevokedSigner[]) => Promise<boolean>;
 }
 
 /** Opens the loaders. Each throws Fault('Tampered') where a row does not verify, Fault('NotFound') where there is none. */
@@ -43,8 +48,35 @@ export function documentLoaders(parts: Verifying & { readonly pool: pg.Pool }): 
     release: releases,
     revocation: remembering((digest) => rebuild(pool, parts, 'Revocation', digest, verifyRevocation)),
     baseline: baselines,
-    platforms: async () => Promise.all((await acceptedDocuments(pool, 'Platform')).map(({ digest }) => platforms(digest))),
+    platforms: async () => Promise.all((await standingPlatforms(pool, parts)).map((digest) => platforms(digest))),
+    stands: async (digest, without) => {
+      const judged = await rejudgeRelease(
+        pool,
+        without.length === 0 ? parts : { ...parts, verifyBundle: withoutSigners(parts.verifyBundle, without) },
+        await found(pool, 'Release', digest),
+      );
+      return judged.kind === 'accepted';
+    },
   };
+}
+
+/** The accepted platforms, oldest first, without those that have too few signatures left once revoked signers do not count: nobody has approved their values. */
+async function standingPlatforms(pool: pg.Pool, parts: Verifying): Promise<readonly string[]> {
+  const signers = revokedSigners(await standingRevocations(pool));
+  const { rows } = await pool.query<{ digest: string; at: Instant; approvedBy: string[] }>(
+    `select digest, judged_at as at, approved_by as "approvedBy" from documents where kind = 'Platform' and verdict = 'accepted' order by seen`,
+  );
+  const standing: string[] = [];
+  for (const { digest, at, approvedBy } of rows) {
+    const counting = signersSince(signers, at).filter(({ person }) => approvedBy.includes(person));
+    if (counting.length > 0) {
+      const evidence = await evidenceOf(pool, parts, await found(pool, 'Platform', digest), 'counted');
+      const judged = verifyPlatform({ ...evidence, verifyBundle: withoutSigners(parts.verifyBundle, counting) }, { kind: 'again' });
+      if (judged.kind !== 'accepted') continue;
+    }
+    standing.push(digest);
+  }
+  return standing;
 }
 
 /** Makes the Release of an accepted document from its stored bytes, files and bundles, all verified again under the trust of its acceptance. */

@@ -133,12 +133,6 @@ export async function acceptedDocument(db: Db, kind: DocumentKind, digest: strin
   return rows[0] === undefined ? null : checked(rows[0]);
 }
 
-/** Every accepted document of a kind, oldest first. */
-export async function acceptedDocuments(db: Db, kind: DocumentKind): Promise<readonly StoredDocument[]> {
-  const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where kind = $1 and verdict = 'accepted' order by seen`, [kind]);
-  return rows.map(checked);
-}
-
 /** The accepted releases of a workload, highest serial first. */
 export async function acceptedReleases(db: Db, workload: string): Promise<readonly { readonly serial: number; readonly digest: Digest }[]> {
   const { rows } = await db.query<{ serial: number; digest: Digest }>(

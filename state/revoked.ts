@@ -9,7 +9,7 @@ import { targetOfWorkload } from './targets.ts';
 
 /** An accepted revocation, and how all of ours that it names stands now. */
 export async function revokedOf(db: Db, run: string, revocation: Revocation, loadRelease: LoadRelease): Promise<Revoked> {
-  const { revisions: ids, workloads } = await touchedBy(db, revocation.subject);
+  const { revisions: ids, workloads } = await touchedBy(db, revocation);
   const targets: Record<string, Known | null> = {};
   for (const workload of workloads) {
     const target = await targetOfWorkload(db, workload);

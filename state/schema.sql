@@ -58,6 +58,13 @@ create table deliveries (
   constraint deliveries_pkey PRIMARY KEY (digest)
 );
 
+create table denials (
+  revocation text not null,
+  revision bigint not null,
+  constraint denials_pkey PRIMARY KEY (revocation, revision),
+  constraint denials_revision_fkey FOREIGN KEY (revision) REFERENCES revisions(id)
+);
+
 create table deny_list (
   id bigint not null generated always as identity,
   kbs text not null,
@@ -350,6 +357,8 @@ create table sends (
 CREATE INDEX boots_address_idx ON public.boots USING btree (address);
 
 CREATE INDEX bundles_document_path_idx ON public.bundles USING btree (document_path);
+
+CREATE INDEX deny_list_kbs_idx ON public.deny_list USING btree (kbs) WHERE (because <> 'retired'::text);
 
 CREATE INDEX deny_list_kbs_path_idx ON public.deny_list USING btree (kbs, path);
 

@@ -1,14 +1,18 @@
 import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
+import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import type { Want } from '#src/domain/kbs.ts';
 import { withoutLetGo } from '#src/domain/predecessors.ts';
 import type { Known, Placed, Release } from '#src/domain/release.ts';
+import type { RevokedSigner } from '#src/domain/signatures.ts';
 import { type Refusal, type WantParts, wantOf, wantRefusal } from '#src/domain/want.ts';
 import { Fault } from '#src/errors.ts';
 import { type BrokerRow, brokerRow, brokerRows, lockBrokers } from './brokers.ts';
 import type { Db } from './database.ts';
+import { deniedOf } from './deny-list.ts';
 import { lockObjects } from './objects.ts';
 import { letGoValues } from './predecessors.ts';
 import { knownRevisions, type LoadRelease, placedRevisions } from './revisions.ts';
+import { standingRevocations } from './revocations.ts';
 
 /** What documents are read through; each verifies again what it loads. */
 export interface Loaders {
@@ -16,6 +20,8 @@ export interface Loaders {
   readonly baseline: (digest: string) => Promise<BaselineDocument>;
   /** Every accepted platform document, oldest first; what was let go of them is left out where they are used. */
   readonly platforms: () => Promise<readonly PlatformDocument[]>;
+  /** Whether an accepted release has enough signatures without those of these. */
+  readonly stands: (release: string, without: readonly RevokedSigner[]) => Promise<boolean>;
 }
 
 /** What a Want is computed with. */
@@ -53,6 +59,8 @@ async function partsOf({ installation, loaders }: WantContext, db: Db, broker: B
     baseline: await baselineOf(loaders, broker),
     platforms: withoutLetGo(await loaders.platforms(), await letGoValues(db)),
     namesSent: broker.names_sent,
+    denied: await deniedOf(db, broker.name),
+    revoked: (await standingRevocations(db)).map(({ subject }) => subject),
   };
 }
 
@@ -61,6 +69,8 @@ export type Arriving =
   | { readonly kind: 'release'; readonly release: Release }
   | { readonly kind: 'baseline'; readonly baseline: BaselineDocument }
   | { readonly kind: 'platform'; readonly platform: PlatformDocument };
+/** The same, or a revocation: it is accepted whatever a KBS holds, and never asked whether it fits. */
+export type Foreseen = Arriving | { readonly kind: 'revocation'; readonly revocation: { readonly subject: RevocationSubject } };
 
 /**
  * What a KBS could not be told once this document is accepted; null: nothing. Asked before acceptance,
@@ -83,7 +93,7 @@ export async function refusalOf(context: WantContext, db: Db, arriving: Arriving
 export async function wantsWith(
   context: WantContext,
   db: Db,
-  arriving: readonly Arriving[],
+  arriving: readonly Foreseen[],
 ): Promise<readonly { readonly before: Want; readonly after: Want }[]> {
   const wants: { before: Want; after: Want }[] = [];
   for (const broker of await brokerRows(db)) {
@@ -110,7 +120,7 @@ async function brokersOf(db: Db, arriving: Arriving): Promise<readonly BrokerRow
   return rows.filter((row) => row !== null);
 }
 
-function joined(parts: WantParts, arriving: Arriving): WantParts {
+function joined(parts: WantParts, arriving: Foreseen): WantParts {
   switch (arriving.kind) {
     case 'baseline':
       return arriving.baseline.kbs === parts.kbs ? { ...parts, baseline: arriving.baseline } : parts;
@@ -118,6 +128,8 @@ function joined(parts: WantParts, arriving: Arriving): WantParts {
       return { ...parts, platforms: [...parts.platforms, arriving.platform] };
     case 'release':
       return { ...parts, revisions: [...parts.revisions, asIfLive(arriving.release)] };
+    case 'revocation':
+      return { ...parts, revoked: [...parts.revoked, arriving.revocation.subject] };
   }
 }
 

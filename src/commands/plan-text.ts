@@ -201,13 +201,20 @@ function windowWords(windows: TargetForecast['windows']): Words {
   return windows.until === null ? ['at any time'] : say`its window is open until ${windows.until}`;
 }
 
-function takingFacts({ touches, targets, stillGivenBy, evict, destroy }: TakingForecast): readonly Fact[] {
+function takingFacts({ touches, targets, denied, sharing, referenceValues, stillGivenBy, evict, destroy }: TakingForecast): readonly Fact[] {
   return [
-    ...(touches.length === 0 ? [['touches', ['no revision that there is']] as const] : touches.map((name): Fact => ['touches', revisionWords(name)])),
+    ...(touches.length === 0 ? [['touches', ['no revision that there is']] as const] : touches.map((one): Fact => ['touches', touchedWords(one)])),
+    ...denied.devices.map((name): Fact => ['refuses', say`the device ${name}, at every KBS`]),
+    ...denied.initData.map((digest): Fact => ['refuses', say`guests with init-data ${digest}, at every KBS`]),
+    ...denied.paths.map((path): Fact => ['refuses', say`the path ${path}, at every KBS`]),
+    ...sharing.map((name): Fact => ['attention', say`${name} has the same init-data: it cannot be told apart, and is refused with it`]),
+    ...referenceValues.map(valueFact),
     ...targets.map(
       ({ workload, before, after }): Fact => [
         'target',
-        after === null ? say`${workload} is held: nothing good is left to run` : say`${workload} ${before === after ? 'stays on' : 'falls back to'} ${after}`,
+        after === null
+          ? say`${workload} has no successor, and is held: nothing good is left to run`
+          : say`${workload} ${before === after ? 'stays on' : 'falls back to'} ${after}`,
       ],
     ),
     ...stillGivenBy.map(
@@ -216,8 +223,17 @@ function takingFacts({ touches, targets, stillGivenBy, evict, destroy }: TakingF
         say`${name} of ${workload} gives the same bytes to the guests that it names: to refuse them too, revoke the key (workload ${workload}, epoch ${epoch})`,
       ],
     ),
-    ...(evict ? [['evicts', ['the pods that hold it']] as const] : []),
+    ...(evict ? [['evicts', [touches.length === 0 ? 'no pod: no revision is touched' : 'the pods that hold it']] as const] : []),
     ...(destroy ? [['destroys', ['the key, by schedule']] as const] : []),
+  ];
+}
+
+function touchedWords(touched: TakingForecast['touches'][number]): Words {
+  const { keyId, pods } = touched;
+  return [
+    ...revisionWords(touched),
+    ...(keyId === null ? [] : say`; its key is ${keyId}`),
+    ...(pods === null ? [] : say`; ${pods} pods lose it at their next restart`),
   ];
 }
 

@@ -55,7 +55,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const engine = engineOf(database, opened, wake, log, replica.owner);
   const misfit = misfitOf(config, opened.loaders);
   const basis: Intake['basis'] = (tx, release) => basisOf(tx, opened.loaders.release, release);
-  const intake: Intake = { ...opened.verifying, pool: database.pool, git: opened.git, enlist: wake.enlist, misfit, basis, log };
+  const intake: Intake = { ...opened.verifying, pool: database.pool, git: opened.git, enlist: wake.enlist, loaders: opened.loaders, misfit, basis, log };
   const metrics = openMetrics();
   const ended = Promise.withResolvers<number>();
   let isEnding = false;

@@ -1,5 +1,6 @@
 /** What would happen: the words in which `keyturn plan` tells it. */
 import type { Json } from './json.ts';
+import type { Denied } from './kbs.ts';
 import type { Reason } from './reasons.ts';
 import type { Release, RevisionState } from './release.ts';
 import type { WindowsAt } from './windows.ts';
@@ -92,9 +93,16 @@ export interface ReleaseForecast {
 /** What a revocation, or a withdrawal, would bring about. */
 export interface TakingForecast {
   readonly kind: 'revocation' | 'withdrawal';
-  readonly touches: readonly RevisionName[];
+  /** `keyId`: the key store's, null where none was made; `pods`: those counted when it was rolled, which lose service at their next restart. */
+  readonly touches: readonly (RevisionName & { readonly keyId: string | null; readonly pods: number | null })[];
   /** What each workload would run then; `after` null: it would be held. */
   readonly targets: readonly { readonly workload: string; readonly before: string | null; readonly after: string | null }[];
+  /** Refused by every KBS, whatever asks for it there. */
+  readonly denied: Denied;
+  /** Targets whose init-data is that of the one that is revoked, as `<workload> s<serial> <target>`: nobody can tell them apart. */
+  readonly sharing: readonly string[];
+  /** What is measured no longer. */
+  readonly referenceValues: readonly ValueChange[];
   /** A revoked release's key under another approved release: the same bytes for the same guests. */
   readonly stillGivenBy: readonly (RevisionName & { readonly epoch: number })[];
   readonly evict: boolean;

@@ -20,6 +20,16 @@ export interface Grant {
   readonly claims: Readonly<Record<string, readonly Json[]>>;
 }
 
+/** What a KBS refuses whatever a grant says: each sorted, and each entry once. */
+export interface Denied {
+  /** Exact paths of others: our own leave the grants. */
+  readonly paths: readonly KeyPath[];
+  /** Init-data's digests, as verifiers write them into a token. */
+  readonly initData: readonly string[];
+  /** What machines and devices are called there: `chip_id`, `ueid`, `uuid`. */
+  readonly devices: readonly string[];
+}
+
 /** What one KBS should hold, whole, over all workloads. Only the ledger makes one. */
 export interface Want {
   readonly kbs: string;
@@ -28,6 +38,7 @@ export interface Want {
   readonly grants: readonly Grant[];
   /** Other teams' grants, from the accepted baseline. */
   readonly foreign: readonly ForeignGrant[];
+  readonly denied: Denied;
   /** Every name ever sent; one no longer wanted is `[]`. `keyturn.generation` is among them. */
   readonly referenceValues: Readonly<Record<string, Json>>;
 }

@@ -5,7 +5,8 @@
  * is prefix-safe: data and denies first, `default allow` and the one `allow if` last, because a KBS on
  * local files was seen to answer from the first part of a text that was being replaced. It says yes
  * only from lists and never from the absence of something, since what is undefined in Rego turns
- * `not` into a yes.
+ * `not` into a yes: of what is denied every entry is counted that differs from what is asked, and all
+ * of them must. The probe alone is not asked for it: nothing is stored there, and it has to answer.
  */
 import { type Digest, digestOf } from '../digest.ts';
 import { Fault } from '../errors.ts';
@@ -58,8 +59,19 @@ init_data_fits(digests) if count(digests) == 0
 
 init_data_fits(digests) if cpu.init_data in digests
 
+parts := [part["ear.veraison.annotated-evidence"] | some part in input.submods]
+
+devices := [claims[name] | some part in parts; some claims in part; some name in ["chip_id", "ueid", "uuid"]]
+
+undenied if {
+	count([one | some one in want.denied.paths; one != concat("/", path)]) == count(want.denied.paths)
+	count([one | some one in want.denied.initData; count([1 | some part in parts; part.init_data == one]) == 0]) == count(want.denied.initData)
+	count([one | some one in want.denied.devices; count([1 | some name in devices; name == one]) == 0]) == count(want.denied.devices)
+}
+
 granted if {
 	path[0] != "keyturn"
+	undenied
 	affirming
 	some grant in want.grants
 	concat("/", path) in grant.paths
@@ -75,6 +87,7 @@ granted if {
 
 granted if {
 	path[0] != "keyturn"
+	undenied
 	count(path) == 3
 	some grant in want.foreign
 	some pattern in grant.paths
@@ -114,6 +127,7 @@ export function renderPolicy(want: Want): string {
     installation: want.installation,
     kbs: want.kbs,
     probe: probePath(want.generation),
+    denied: { paths: want.denied.paths, initData: want.denied.initData, devices: want.denied.devices },
     grants: want.grants.map(ownRule),
     foreign: want.foreign.map(foreignRule),
   };

@@ -87,6 +87,10 @@ export const reasons = {
   Superseded: { next: 'wait', help: 'Another release is the workload’s target. This one is retired when that one serves.' },
   OnHold: { next: 'wait', help: 'Somebody stopped it with `keyturn hold`. The message says who and why; `keyturn resume` lets it go on.' },
   Held: { next: 'wait', help: 'Nothing good is left to run. Approve a release.' },
+  ReferenceValueRevoked: {
+    next: 'stop',
+    help: 'The document lists a reference value that a revocation names: nobody is good by it any more. Approve one that does not list it.',
+  },
   Revoked: { next: 'stop', help: 'A committed revocation forbids it. Approve a successor, or a reinstatement.' },
   Fenced: { next: 'retry', help: 'Another replica has taken the run over. Nothing to do.' },
   TargetNotServing: { next: 'wait', help: 'Nothing old is taken away before the target serves. See what the target’s own run waits for.' },

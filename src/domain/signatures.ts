@@ -1,4 +1,5 @@
 import type { Digest } from '../digest.ts';
+import type { Instant } from '../instant.ts';
 import { signerOfBundle } from './documents/places.ts';
 import type { Reason } from './reasons.ts';
 
@@ -17,6 +18,27 @@ export type BundleVerdict =
 
 /** Verifies a Sigstore bundle over a document's exact bytes. Never throws: whatever goes wrong is a refusal (`adapters/sigstore`). */
 export type VerifyBundle = (bundle: Uint8Array, document: Uint8Array, keys: readonly TrustedKey[]) => BundleVerdict;
+
+/** Somebody whose signatures do not count any more. */
+export interface RevokedSigner {
+  readonly person: string;
+  /** Of that one key: SHA-256 of its SubjectPublicKeyInfo; null: of any. */
+  readonly key: string | null;
+  /** What was accepted before stands; null: nothing does. */
+  readonly since: Instant | null;
+}
+
+/** The same verification, without what these people signed: their bundles are bad ones, and the reason is `Revoked`. */
+export function withoutSigners(verifyBundle: VerifyBundle, signers: readonly RevokedSigner[]): VerifyBundle {
+  if (signers.length === 0) return verifyBundle;
+  return (bundle, document, keys) => {
+    const verdict = verifyBundle(bundle, document, keys);
+    if (verdict.kind === 'bad') return verdict;
+    const { person, keyDigest } = verdict;
+    const revoked = signers.some((signer) => signer.person === person && (signer.key === null || signer.key === keyDigest));
+    return revoked ? { kind: 'bad', reason: 'Revoked', about: `a revocation names ${person} as a signer` } : verdict;
+  };
+}
 
 /** A file of the repository. */
 export interface RepositoryFile {

@@ -5,13 +5,15 @@
 import { Fault } from '../errors.ts';
 import type { Tee } from './documents/fields.ts';
 import type { BaselineDocument, ForeignGrant, PlatformDocument, ReleaseDocument, TargetDocument } from './documents/release.ts';
+import type { RevocationSubject } from './documents/trust.ts';
 import { initDataClaim } from './init-data.ts';
 import { canonicalJson, type Json } from './json.ts';
-import type { Grant, Want } from './kbs.ts';
+import type { Denied, Grant, Want } from './kbs.ts';
 import { type KeyPath, keyPath } from './paths.ts';
 import { renderPolicy } from './policy.ts';
 import type { Reason } from './reasons.ts';
 import type { Placed, Release } from './release.ts';
+import { type IsRevokedValue, initDataOfTargets, revokedValues, withoutRevoked } from './revoked.ts';
 
 /** The name whose value tells whether a KBS was wiped or restored. Nobody else may use it. */
 export const GENERATION_NAME = 'keyturn.generation';
@@ -57,6 +59,10 @@ export interface WantParts {
   readonly platforms: readonly PlatformDocument[];
   /** Every reference value name ever sent to this KBS. */
   readonly namesSent: readonly string[];
+  /** This KBS's deny-list, whatever is on it: our own paths are left out here. */
+  readonly denied: Denied;
+  /** What accepted revocations that stand are about. */
+  readonly revoked: readonly RevocationSubject[];
 }
 
 /**
@@ -66,10 +72,12 @@ export interface WantParts {
  */
 export function wantOf(parts: WantParts): Want {
   const grants = new Map<string, Grant>();
+  const isRevoked = revokedValues(parts.revoked);
   for (const known of parts.revisions) {
     for (const target of targetsOn(known, parts.kbs)) {
       const { text, grant } = writtenGrant(known, target, parts.repository);
-      grants.set(text, grant);
+      const left = isRevoked === null ? grant : narrowed(grant, isRevoked);
+      if (left !== null) grants.set(left === grant ? text : canonicalJson(left as unknown as Json), left);
     }
   }
   return {
@@ -77,8 +85,37 @@ export function wantOf(parts: WantParts): Want {
     installation: parts.installation,
     generation: parts.generation,
     grants: inOrder(grants),
-    foreign: foreignOf(parts),
-    referenceValues: referenceValuesOf(parts),
+    foreign: foreignOf(parts, isRevoked),
+    denied: deniedOf(parts),
+    referenceValues: referenceValuesOf(parts, isRevoked),
+  };
+}
+
+/** A grant without values that were revoked. null: a claim has none left, so nobody is good any more; a claim that was left out would let in more. */
+function narrowed(grant: Grant, isRevoked: IsRevokedValue): Grant | null {
+  const claims: Record<string, readonly Json[]> = {};
+  for (const [name, path] of Object.entries(CLAIMS[grant.tee])) {
+    const good = grant.claims[path];
+    if (good === undefined) continue;
+    const left = good.filter((value) => !isRevoked(name, value));
+    if (left.length === 0) return null;
+    claims[path] = left;
+  }
+  return Object.keys(claims).some((path) => claims[path]?.length !== grant.claims[path]?.length) ? { ...grant, claims } : grant;
+}
+
+/** What is on the deny-list, and the init-data of every wanted target that a revocation names, whether or not it is on the list already. */
+function deniedOf({ denied, revisions, revoked, repository }: WantParts): Denied {
+  return {
+    paths: sortedSet(denied.paths.filter((path) => isForeign(path, repository))),
+    initData: sortedSet([
+      ...denied.initData,
+      ...initDataOfTargets(
+        revisions.map(({ release }) => release),
+        revoked,
+      ),
+    ]),
+    devices: sortedSet(denied.devices),
   };
 }
 
@@ -153,13 +190,26 @@ function claimsOf(tee: Tee, values: Readonly<Record<string, readonly Json[]>>): 
 }
 
 /** A baseline speaks for others' paths alone: a pattern that could match ours or the prober's is left out, whatever accepted it. */
-function foreignOf({ baseline, repository }: WantParts): readonly ForeignGrant[] {
+function foreignOf({ baseline, repository }: WantParts, isRevoked: IsRevokedValue | null): readonly ForeignGrant[] {
   const foreign = new Map<string, ForeignGrant>();
   for (const grant of baseline?.grants ?? []) {
     const paths = sortedSet(grant.paths.filter((pattern) => isForeign(pattern, repository)));
+    if (isRevoked !== null && restsOnRevoked(grant, isRevoked)) continue;
     if (paths.length > 0) foreign.set(canonicalJson({ ...grant, paths }), { ...grant, paths });
   }
   return inOrder(foreign);
+}
+
+/** Where the annotated evidence of `cpu0` stands in a token. */
+const EVIDENCE = '/submods/cpu0/ear.veraison.annotated-evidence/';
+
+/** Whether a grant of others asks for a measurement that was revoked, wherever its TEE writes it. */
+function restsOnRevoked({ claims }: ForeignGrant, isRevoked: IsRevokedValue): boolean {
+  const names = Object.values(CLAIMS).flatMap((ofTee) => Object.entries(ofTee));
+  return names.some(([name, path]) => {
+    const value = claims[EVIDENCE + path.replaceAll('.', '/')];
+    return value !== undefined && isRevoked(name, value);
+  });
 }
 
 function isForeign(pattern: KeyPath, repository: string): boolean {
@@ -174,10 +224,10 @@ interface Source {
 }
 
 /** The union over all: a list is merged, a scalar (for names that the verifier compares with `==`) stands alone. What is no longer wanted is `[]`. */
-function referenceValuesOf(parts: WantParts): Readonly<Record<string, Json>> {
+function referenceValuesOf(parts: WantParts, isRevoked: IsRevokedValue | null): Readonly<Record<string, Json>> {
   const merged = new Map<string, Merged>();
   for (const { from, values } of sourcesOf(parts)) {
-    for (const [name, value] of Object.entries(values)) {
+    for (const [name, value] of Object.entries(isRevoked === null ? values : withoutRevoked(values, isRevoked))) {
       const before = merged.get(name) ?? { from, isList: Array.isArray(value), values: new Map() };
       merged.set(name, before);
       join(name, before, from, value);

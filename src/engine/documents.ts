@@ -18,6 +18,7 @@ export function openDocuments(parts: Verifying & { readonly pool: pg.Pool; reado
   return {
     signedStill: (release) => signedStill(parts, release),
     revocations: async () => signedRevocations(parts, verified, await parts.git.tip()),
+    isTakenIn: async (digest) => (await acceptedDocument(parts.pool, 'Revocation', digest)) !== null,
   };
 }
 

@@ -4,8 +4,7 @@
  */
 import type { Digest } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
-import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
-import { isCarriedOut } from '#src/domain/documents/rules.ts';
+import type { BaselineDocument, PlatformDocument, ReleaseDocument } from '#src/domain/documents/release.ts';
 import {
   type Admission,
   type Checked,
@@ -19,7 +18,8 @@ import {
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
-import type { RepositoryFile } from '#src/domain/signatures.ts';
+import { fieldWithRevoked, isTargetRevoked, type RevocationAt, revokedSigners, revokedValues } from '#src/domain/revoked.ts';
+import { type RepositoryFile, withoutSigners } from '#src/domain/signatures.ts';
 import type { verifyTrust } from '#src/domain/trust.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import type { Instant } from '#src/instant.ts';
@@ -35,6 +35,11 @@ export interface Judgeable extends RepositoryFile {
   readonly kind: StoredKind;
 }
 
+/** An accepted revocation. */
+export interface Standing extends RevocationAt {
+  readonly path: string;
+}
+
 /** All that a judgement asks of what was there before, and of what lies beside the document. */
 export interface Shelf {
   readonly now: () => Promise<Instant>;
@@ -47,8 +52,8 @@ export interface Shelf {
   readonly files: (file: RepositoryFile) => Promise<(path: string, digest: Digest) => Uint8Array | null>;
   /** Keeps still, until the acceptance, what is asked from here on: two documents that fit what is there, but not each other, must not pass at once. */
   readonly hold: (arriving: Arriving) => Promise<void>;
-  /** Those whose signature spoils an acceptance, each with the revocation that says so. */
-  readonly revokedSigners: () => Promise<readonly { readonly person: string; readonly path: string }[]>;
+  /** Every accepted revocation: its signers do not count, and what it names is not accepted any more. */
+  readonly revocations: () => Promise<readonly Standing[]>;
   /** Whether it fits what is configured and what every KBS holds; null: it does. */
   readonly misfit: (arriving: Arriving) => Promise<Refusal | null>;
   /** Which sealing a release rests on; asked last. */
@@ -84,8 +89,6 @@ export type Acceptable =
 /** A judgement. */
 export interface Finding {
   readonly judged: Judged<{ readonly approvedBy: readonly string[] }>;
-  /** Where accepted: what cannot be carried out; null: all can be. */
-  readonly beyond: string | null;
   /** Where accepted: what it changes; null: nothing (the pinned trust document). */
   readonly acceptable: Acceptable | null;
 }
@@ -103,19 +106,21 @@ export async function findingOf(shelf: Shelf, judging: Judging, file: Judgeable)
   const parsed = parseDocument(file.path, file.bytes);
   if (parsed.kind === 'bad') return bare('refused', parsed.reason, parsed.about);
   if (trust.kind === 'bad') return bare('waiting', trust.reason, trust.about);
-  const evidence: Evidence = { file, bundles: await shelf.bundles(file.path), trust: trust.trust, verifyBundle };
-  if (isRevocation) return findRevocation(evidence);
+  const signed: Evidence = { file, bundles: await shelf.bundles(file.path), trust: trust.trust, verifyBundle };
+  if (isRevocation) return findRevocation(signed);
+  const revocations = await shelf.revocations();
+  const evidence = { ...signed, verifyBundle: withoutSigners(verifyBundle, revokedSigners(revocations)) };
   if (rewrittenTo !== null) return bare('waiting', 'HistoryRewritten', `${file.path}: ${branch} was rewritten to ${rewrittenTo}`);
-  if (file.kind === 'Withdrawal') return findWithdrawal(shelf, verifyWithdrawal(evidence, await shelf.now()));
+  if (file.kind === 'Withdrawal') return findWithdrawal(shelf, verifyWithdrawal(evidence, await shelf.now()), revocations);
   const admission: Admission = { kind: 'first', now: await shelf.now(), standing: standingOf(await shelf.series(file.path, file.digest)) };
-  return findSigned(shelf, judging, evidence, admission, file);
+  return findSigned({ shelf, judging, evidence, admission, file, revocations });
 }
 
 /** The pinned document is accepted by its digest; another version is not built yet, and says so. */
 function findTrust(file: Judgeable, { trust, initialDigest }: Judging): Finding {
   if (file.digest === initialDigest) {
     if (trust.kind === 'bad') return bare('refused', trust.reason, trust.about);
-    return { judged: { kind: 'accepted', value: { approvedBy: [] } }, beyond: null, acceptable: null };
+    return { judged: { kind: 'accepted', value: { approvedBy: [] } }, acceptable: null };
   }
   const parsed = parseDocument(file.path, file.bytes);
   if (parsed.kind === 'bad') return bare('refused', parsed.reason, parsed.about);
@@ -124,22 +129,30 @@ function findTrust(file: Judgeable, { trust, initialDigest }: Judging): Finding 
 
 function findRevocation(evidence: Evidence): Finding {
   const judged = verifyRevocation(evidence);
-  if (judged.kind !== 'accepted') return { judged, beyond: null, acceptable: null };
-  const { subject } = judged.value;
-  const beyond = isCarriedOut(subject)
-    ? null
-    : `${evidence.file.path}: subject.kind: ${subject.kind} is recorded, and holds every workload that it could touch`;
-  return { judged, beyond, acceptable: { kind: 'revocation', revocation: judged.value } };
+  if (judged.kind !== 'accepted') return { judged, acceptable: null };
+  return { judged, acceptable: { kind: 'revocation', revocation: judged.value } };
 }
 
-async function findSigned(shelf: Shelf, judging: Judging, evidence: Evidence, admission: Admission, file: Judgeable): Promise<Finding> {
+/** What a document of a series is judged with. */
+interface Bench {
+  readonly shelf: Shelf;
+  readonly judging: Judging;
+  readonly evidence: Evidence;
+  readonly admission: Admission;
+  readonly file: Judgeable;
+  /** Those that the evidence was judged under. */
+  readonly revocations: readonly Standing[];
+}
+
+async function findSigned(bench: Bench): Promise<Finding> {
+  const { shelf, judging, evidence, admission, file } = bench;
   switch (file.kind) {
     case 'Release':
-      return findRelease(shelf, verifyRelease(evidence, admission, { files: await shelf.files(file), sample: judging.sample }));
+      return findRelease(bench, verifyRelease(evidence, admission, { files: await shelf.files(file), sample: judging.sample }));
     case 'Platform':
-      return fitting(shelf, verifyPlatform(evidence, admission), (platform) => ({ kind: 'platform', platform }));
+      return fitting(bench, verifyPlatform(evidence, admission), (platform) => ({ kind: 'platform', platform }));
     case 'Baseline':
-      return fitting(shelf, verifyBaseline(evidence, admission), (baseline) => ({ kind: 'baseline', baseline }));
+      return fitting(bench, verifyBaseline(evidence, admission), (baseline) => ({ kind: 'baseline', baseline }));
     case 'Trust':
     case 'Revocation':
     case 'Withdrawal':
@@ -150,43 +163,67 @@ async function findSigned(shelf: Shelf, judging: Judging, evidence: Evidence, ad
   }
 }
 
-async function findWithdrawal(shelf: Shelf, judged: Judged<Withdrawal>): Promise<Finding> {
+async function findWithdrawal(shelf: Shelf, judged: Judged<Withdrawal>, revocations: readonly Standing[]): Promise<Finding> {
   if (judged.kind !== 'accepted') return bare(judged.kind, judged.reason, judged.about);
   const withdrawal = judged.value;
-  const spoilt = await spoiltBy(shelf, withdrawal);
-  if (spoilt !== null) return spoilt;
   const bar = await shelf.withdrawalBar(withdrawal);
-  return bar === null ? { judged, beyond: null, acceptable: { kind: 'withdrawal', withdrawal } } : bare(bar.kind, bar.reason, bar.about);
+  const overtaken = overtakenBy(await shelf.revocations(), revocations, withdrawal.path);
+  if (overtaken !== null) return overtaken;
+  return bar === null ? { judged, acceptable: { kind: 'withdrawal', withdrawal } } : bare(bar.kind, bar.reason, bar.about);
 }
 
-async function findRelease(shelf: Shelf, judged: Judged<Release>): Promise<Finding> {
-  const finding = await fitting(shelf, judged, (release) => ({ kind: 'release', release, resting: PLAINTEXT }));
+async function findRelease(bench: Bench, judged: Judged<Release>): Promise<Finding> {
+  const finding = await fitting(bench, judged, (release) => ({ kind: 'release', release, resting: PLAINTEXT }));
   if (finding.acceptable?.kind !== 'release') return finding;
   const { release } = finding.acceptable;
-  const resting = await shelf.basis(release);
+  const resting = await bench.shelf.basis(release);
   return resting.kind === 'found' ? { ...finding, acceptable: { kind: 'release', release, resting } } : bare(resting.kind, resting.reason, resting.about);
 }
 
 /** A well-signed document that does not fit what is there waits: another document, or the operator, can still mend that. */
 async function fitting<T extends { readonly path: string; readonly approvedBy: readonly string[] }>(
-  shelf: Shelf,
+  { shelf, revocations }: Bench,
   judged: Judged<T>,
   arrivingOf: (value: T) => Fitting,
 ): Promise<Finding> {
   if (judged.kind !== 'accepted') return bare(judged.kind, judged.reason, judged.about);
   const arriving = arrivingOf(judged.value);
   await shelf.hold(arriving);
-  const spoilt = await spoiltBy(shelf, judged.value);
-  if (spoilt !== null) return spoilt;
+  const { path } = judged.value;
+  const forbidden = overtakenBy(await shelf.revocations(), revocations, path) ?? forbiddenBy(revocations, arriving, path);
+  if (forbidden !== null) return forbidden;
   const misfit = await shelf.misfit(arriving);
   if (misfit !== null) return bare('waiting', misfit.reason, misfit.about);
-  return { judged, beyond: null, acceptable: arriving };
+  return { judged, acceptable: arriving };
 }
 
-/** Nothing that a revoked signer signed is accepted, whoever signed beside them. */
-async function spoiltBy(shelf: Shelf, { path, approvedBy }: { readonly path: string; readonly approvedBy: readonly string[] }): Promise<Finding | null> {
-  const revoked = (await shelf.revokedSigners()).find(({ person }) => approvedBy.includes(person));
-  return revoked === undefined ? null : bare('waiting', 'Revoked', `${path}: signed by ${revoked.person}, whom ${revoked.path} names`);
+/** A signer may have been revoked between the count and the lock that keeps revocations out: it is counted again by the next pass. */
+function overtakenBy(now: readonly Standing[], counted: readonly Standing[], path: string): Finding | null {
+  const newer = now.find((one) => !counted.some((before) => before.path === one.path));
+  return newer === undefined ? null : bare('waiting', 'Revoked', `${path}: ${newer.path} was accepted meanwhile`);
+}
+
+/** What was revoked is not accepted any more: a reference value never again, a target not while its revocation stands. */
+function forbiddenBy(revocations: readonly Standing[], arriving: Fitting, path: string): Finding | null {
+  for (const { path: because, subject } of revocations) {
+    const isRevoked = revokedValues([subject]);
+    const field = isRevoked === null ? null : fieldWithRevoked(documentOf(arriving), isRevoked);
+    if (field !== null) return bare('refused', 'ReferenceValueRevoked', `${path}: ${field}: ${because} names a value of it`);
+    const target = arriving.kind === 'release' ? arriving.release.targets.findIndex((one) => isTargetRevoked(one, [subject])) : -1;
+    if (target >= 0) return bare('waiting', 'Revoked', `${path}: targets.${target}: ${because} names it`);
+  }
+  return null;
+}
+
+function documentOf(fitting: Fitting): ReleaseDocument | PlatformDocument | BaselineDocument {
+  switch (fitting.kind) {
+    case 'release':
+      return fitting.release;
+    case 'platform':
+      return fitting.platform;
+    case 'baseline':
+      return fitting.baseline;
+  }
 }
 
 /** The last accepted one is the highest serial ever accepted: it never goes back. */
@@ -195,5 +232,5 @@ function standingOf(series: readonly Standee[]): Extract<Admission, { kind: 'fir
 }
 
 function bare(kind: 'waiting' | 'refused', reason: Reason, about: string): Finding {
-  return { judged: { kind, reason, about }, beyond: null, acceptable: null };
+  return { judged: { kind, reason, about }, acceptable: null };
 }

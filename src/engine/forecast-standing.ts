@@ -6,7 +6,7 @@ import type { Known } from '#src/domain/release.ts';
 import { targetOf } from '#src/domain/target.ts';
 import type { Db } from '#state/database.ts';
 import { knownRevisions } from '#state/revisions.ts';
-import { revokedBy, touchedBy } from '#state/revocations.ts';
+import { type Reach, reachOf, revokedBy } from '#state/revocations.ts';
 import { standings } from '#state/targets.ts';
 import type { Loaders } from '#state/want.ts';
 import type { Acceptable } from './finding.ts';
@@ -20,11 +20,17 @@ export function nameOf(workload: string, { release, sealing, state }: Pick<Plann
 }
 
 /** A workload's revisions as they would stand after these. */
-export async function standingAfter(db: Db, workload: string, before: readonly Acceptable[], known: readonly Known[]): Promise<readonly PlannedOf[]> {
+export async function standingAfter(
+  db: Db,
+  workload: string,
+  before: readonly Acceptable[],
+  known: readonly Known[],
+  loaders: Loaders,
+): Promise<readonly PlannedOf[]> {
   let there: readonly PlannedOf[] = await standings(db, workload);
   for (const one of before) {
     if (one.kind === 'release' && one.release.workload === workload) there = (await withRelease(db, there, one, known)).known;
-    if (one.kind === 'revocation' || one.kind === 'withdrawal') there = marked(there, await takenBy(db, one), one.kind);
+    if (one.kind === 'revocation' || one.kind === 'withdrawal') there = marked(there, (await takenBy(db, one, loaders)).revisions, one.kind);
   }
   return there;
 }
@@ -49,35 +55,52 @@ function marked(known: readonly PlannedOf[], ids: readonly number[], kind: Takin
   return known.map((one) => (ids.includes(one.id) ? { ...one, ...mark } : one));
 }
 
-async function takenBy(db: Db, taking: Taking): Promise<readonly number[]> {
-  if (taking.kind === 'revocation') return (await touchedBy(db, taking.revocation.subject)).revisions;
+/** What a withdrawal denies: nothing. */
+const NOTHING_DENIED = { denied: { paths: [], initData: [], devices: [] }, sharing: [] };
+
+async function takenBy(db: Db, taking: Taking, loaders: Loaders): Promise<Pick<Reach, 'revisions' | 'denied' | 'sharing'>> {
+  if (taking.kind === 'revocation') return reachOf(db, taking.revocation.subject, loaders);
   const { workload, release } = taking.withdrawal;
   const { rows } = await db.query<{ id: number }>(`select id from revisions where workload = $1 and $2 = any(releases) and state <> 'retired'`, [
     workload,
     release,
   ]);
-  return rows.map(({ id }) => id);
+  return { ...NOTHING_DENIED, revisions: rows.map(({ id }) => id) };
 }
 
-/** What a revocation or a withdrawal would take, and what would run then. */
-export async function takingForecast(db: Db, taking: Taking, before: readonly Acceptable[], loaders: Loaders): Promise<TakingForecast> {
-  const ids = await takenBy(db, taking);
+/** What a revocation or a withdrawal would take, and what would run then; how it changes what is measured is told apart. */
+export async function takingForecast(
+  db: Db,
+  taking: Taking,
+  before: readonly Acceptable[],
+  loaders: Loaders,
+): Promise<Omit<TakingForecast, 'referenceValues'>> {
+  const { revisions: ids, denied, sharing } = await takenBy(db, taking, loaders);
   const touched = await knownRevisions(db, { ids }, loaders.release);
   const targets: TakingForecast['targets'][number][] = [];
   for (const workload of [...new Set(touched.map(({ release }) => release.workload))].sort()) {
-    const there = await standingAfter(db, workload, before, await knownRevisions(db, { workload }, loaders.release));
+    const there = await standingAfter(db, workload, before, await knownRevisions(db, { workload }, loaders.release), loaders);
     const name = (standing: PlannedOf | null): string | null => (standing === null ? null : nameOf(workload, standing).name);
     targets.push({ workload, before: name(targetOf(there)), after: name(targetOf(marked(there, ids, taking.kind))) });
   }
+  // Of these the same bytes may be had at another path: a key is refused at all of its paths, and a workload has no other.
+  const mayShare = taking.kind === 'revocation' && ['release', 'reference-value', 'signer', 'target'].includes(taking.revocation.subject.kind);
   return {
     kind: taking.kind,
-    touches: touched.map((known) => nameOf(known.release.workload, known)),
+    touches: touched.map((known) => ({ ...nameOf(known.release.workload, known), keyId: known.sealing.facts.keyId ?? null, pods: podsOf(known) })),
     targets,
-    stillGivenBy: taking.kind === 'revocation' && taking.revocation.subject.kind === 'release' ? await sharersOf(db, touched, loaders) : [],
+    denied,
+    sharing,
+    stillGivenBy: mayShare ? await sharersOf(db, touched, loaders) : [],
     evict: taking.kind === 'revocation' && taking.revocation.evict,
     destroy: taking.kind === 'revocation' && taking.revocation.destroy,
     stops: [],
   };
+}
+
+/** Pods that its last roll counted: they have the key in their memory until they restart. null: none was rolled. */
+function podsOf({ facts: { boots } }: Known): number | null {
+  return boots === undefined ? null : Object.values(boots).reduce((count, of) => count + of.length, 0);
 }
 
 /** Other revisions under the keys of these that still stand: whoever is refused one path is given the same bytes at the other. */

@@ -20,7 +20,7 @@ import { clockOf, type Db } from '#state/database.ts';
 import { heldWorkloads } from '#state/document-holds.ts';
 import { aboutHold, openHolds } from '#state/holds.ts';
 import { knownRevisions } from '#state/revisions.ts';
-import { type Arriving, type Loaders, wantsWith } from '#state/want.ts';
+import { type Foreseen, type Loaders, wantsWith } from '#state/want.ts';
 import type { Acceptable } from './finding.ts';
 import { nameOf, standingAfter, takingForecast, withRelease } from './forecast-standing.ts';
 
@@ -43,7 +43,7 @@ export async function forecastOf(parts: ForecastParts, db: Db, acceptable: Accep
       return releaseForecast(parts, db, acceptable, before);
     case 'revocation':
     case 'withdrawal':
-      return takingForecast(db, acceptable, before, parts.loaders);
+      return { ...(await takingForecast(db, acceptable, before, parts.loaders)), referenceValues: await valuesWithout(parts, db, acceptable) };
     case 'platform':
     case 'baseline':
       return { kind: acceptable.kind, referenceValues: await valuesWith(parts, db, acceptable), stops: [] };
@@ -60,7 +60,7 @@ async function releaseForecast(
   const { workload, serial, artifact, images, key, rollout } = release;
   const { basis, amended } = resting;
   const known = await knownRevisions(db, { workload }, parts.loaders.release);
-  const outlook = await withRelease(db, await standingAfter(db, workload, before, known), arrived, known);
+  const outlook = await withRelease(db, await standingAfter(db, workload, before, known, parts.loaders), arrived, known);
   const own = outlook.known.find(({ digest }) => digest === release.digest);
   const source = known.find(({ sealing }) => sealing.id === (basis.kind === 'keep' ? basis.id : basis.source));
   const forbidden = own?.revoked === true ? [stopAt('nothing-is-revoked', 'Revoked', `${release.path}: a revocation names it already`)] : [];
@@ -143,8 +143,17 @@ function stopAt(gate: string, reason: Reason, about: string): Stop {
   return { gate, reason, about, help: reasons[reason].help };
 }
 
+/** Only a revoked value changes what is measured at once: what a revision gave is there until the revision goes. */
+async function valuesWithout(
+  parts: ForecastParts,
+  db: Db,
+  taking: Extract<Acceptable, { kind: 'revocation' | 'withdrawal' }>,
+): Promise<readonly ValueChange[]> {
+  return taking.kind === 'revocation' && taking.revocation.subject.kind === 'reference-value' ? valuesWith(parts, db, taking) : [];
+}
+
 /** What every KBS would hold otherwise; the number of its generation apart. */
-async function valuesWith({ installation, loaders }: ForecastParts, db: Db, arriving: Arriving): Promise<readonly ValueChange[]> {
+async function valuesWith({ installation, loaders }: ForecastParts, db: Db, arriving: Foreseen): Promise<readonly ValueChange[]> {
   const wants = await wantsWith({ installation, loaders }, db, [arriving]);
   return wants.flatMap(({ before, after }) => changesOf(before, after));
 }

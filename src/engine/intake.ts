@@ -21,9 +21,10 @@ import { type Db, transaction } from '#state/database.ts';
 import { trustInForce, type Verifying } from '#state/document-loaders.ts';
 import { type Branch, branchOf, moveBranch, settledReleases, storedBytes, type WaitingDocument, waitingDocuments } from '#state/documents.ts';
 import { noteFailedPoll, notePoll } from '#state/polls.ts';
+import { judgeAgainWhatWasBeyond } from '#state/revocations.ts';
 import type { Enlist } from '#state/runs.ts';
 import { storeNamedFile, storeSnapshot } from '#state/snapshots.ts';
-import type { Arriving } from '#state/want.ts';
+import type { Arriving, Loaders } from '#state/want.ts';
 import { type Outcome, settle } from './verdict.ts';
 
 /** What a pass needs. A command opens the parts and puts them in this record. */
@@ -33,6 +34,8 @@ export interface Intake extends Verifying {
   readonly enlist: Enlist;
   /** Whether a document that is about to be accepted fits what is configured and what every KBS holds; null: it does. */
   readonly misfit: (tx: Db, arriving: Arriving) => Promise<Refusal | null>;
+  /** What a revocation asks which accepted releases it touches. */
+  readonly loaders: Loaders;
   /** Which sealing a release rests on, under that sealing's lock. */
   readonly basis: (tx: Db, release: Release) => Promise<Resting>;
   readonly log: Log;
@@ -139,6 +142,7 @@ function dueOf(waiting: readonly WaitingDocument[], initialDigest: string): read
 
 async function judgeAll(intake: Intake, rewrittenTo: string | null): Promise<Pick<Report, 'outcomes' | 'failures'>> {
   const trust = await trustInForce(intake.pool, intake.initialDigest);
+  await judgeAgainWhatWasBeyond(intake.pool);
   const outcomes: Outcome[] = [];
   const failures: { path: string; reason: Reason; about: string }[] = [];
   const bugs: unknown[] = [];

@@ -16,14 +16,14 @@ import type { Refusal } from '#src/domain/want.ts';
 import type { Instant } from '#src/instant.ts';
 import { basisOf, type Resting } from '#state/basis.ts';
 import { clockOf, type Db } from '#state/database.ts';
-import { revokedSigners } from '#state/document-holds.ts';
 import { trustInForce, type Verifying } from '#state/document-loaders.ts';
 import { branchOf, columnsOf, isChanged, type Standee, type StoredDocument, seriesOf, storedBytes } from '#state/documents.ts';
 import { readOnly } from '#state/read-only.ts';
+import { standingRevocations } from '#state/revocations.ts';
 import { helpFor } from '#state/status.ts';
 import type { Arriving, Loaders } from '#state/want.ts';
 import { withdrawalBar } from '#state/withdrawals.ts';
-import { type Acceptable, type Finding, findingOf, type Judgeable, type Judging, type Shelf } from './finding.ts';
+import { type Acceptable, type Finding, findingOf, type Judgeable, type Judging, type Shelf, type Standing } from './finding.ts';
 import { type ForecastParts, forecastOf } from './forecast.ts';
 import { ORDER } from './intake.ts';
 
@@ -209,8 +209,8 @@ function mergedBefore({ merged }: Room): readonly Acceptable[] {
   return merged.map(({ acceptable }) => acceptable);
 }
 
-function toldOf({ judged, beyond }: Finding): Told {
-  if (judged.kind === 'accepted') return { verdict: 'accepted', reason: beyond === null ? null : 'NotSupportedYet', about: beyond, help: null };
+function toldOf({ judged }: Finding): Told {
+  if (judged.kind === 'accepted') return { verdict: 'accepted', reason: null, about: null, help: null };
   return { verdict: judged.kind, reason: judged.reason, about: judged.about, help: helpFor(judged.reason) };
 }
 
@@ -237,7 +237,7 @@ function shelfOf({ preview, db, files, named, merged }: Room): Shelf {
     series: async (path, digest) => seriesWith(await seriesOf(db, path, digest), files, merged, path, digest),
     files: (file) => filesWith(db, named, file),
     hold: async () => undefined,
-    revokedSigners: async () => [...(await revokedSigners(db)), ...merged.flatMap(({ file, acceptable }) => signerIn(file, acceptable))],
+    revocations: async () => [...(await standingRevocations(db)), ...merged.flatMap(({ file, acceptable }) => revocationIn(file, acceptable))],
     misfit: (one) => preview.misfit(db, one, arriving),
     basis: (release) => basisWith(preview, db, merged, release),
     withdrawalBar: (withdrawal) => withdrawalBar(db, withdrawal),
@@ -248,9 +248,8 @@ function isArriving(acceptable: Acceptable): acceptable is Acceptable & Arriving
   return acceptable.kind === 'release' || acceptable.kind === 'baseline' || acceptable.kind === 'platform';
 }
 
-function signerIn(file: Judgeable, acceptable: Acceptable): readonly { readonly person: string; readonly path: string }[] {
-  const subject = acceptable.kind === 'revocation' ? acceptable.revocation.subject : null;
-  return subject?.kind === 'signer' ? [{ person: subject.person, path: file.path }] : [];
+function revocationIn({ path }: Judgeable, acceptable: Acceptable): readonly Standing[] {
+  return acceptable.kind === 'revocation' ? [{ path, subject: acceptable.revocation.subject, at: null }] : [];
 }
 
 /** The stored series, with the files of the same folder that were never seen, and those marked that would be accepted before. */

@@ -3,10 +3,10 @@ import { lookAt } from '#src/domain/signatures.ts';
 import type { verifyTrust } from '#src/domain/trust.ts';
 import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation } from '#state/acceptance.ts';
 import { clockOf, type Db, transaction } from '#state/database.ts';
-import { revokedSigners } from '#state/document-holds.ts';
 import { namedFiles } from '#state/document-loaders.ts';
 import { bundlesOf, documentAt, isChanged, keepBundles, lockSeries, type StoredDocument, type StoredKind, seriesOf, setVerdict } from '#state/documents.ts';
 import { appendEvent } from '#state/events.ts';
+import { standingRevocations } from '#state/revocations.ts';
 import { lockWorkload } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
 import { lockArriving } from '#state/want.ts';
@@ -19,7 +19,7 @@ export interface Outcome {
   readonly path: string;
   readonly kind: StoredKind;
   readonly verdict: StoredDocument['verdict'];
-  /** null: accepted, and all of it can be carried out. */
+  /** null: accepted. */
   readonly reason: Reason | null;
   readonly about: string | null;
 }
@@ -39,10 +39,10 @@ export async function settle(
     const current = await documentAt(tx, row.path, row.digest);
     if (current === null || current.verdict !== 'waiting') return null;
     const judging = { ...intake, trust, branch: intake.git.branch, rewrittenTo };
-    const { judged, beyond, acceptable } = await findingOf(shelfOf(tx, intake), judging, current);
+    const { judged, acceptable } = await findingOf(shelfOf(tx, intake), judging, current);
     const outcome: Outcome =
       judged.kind === 'accepted'
-        ? { path: row.path, kind: row.kind, verdict: 'accepted', reason: beyond === null ? null : 'NotSupportedYet', about: beyond }
+        ? { path: row.path, kind: row.kind, verdict: 'accepted', reason: null, about: null }
         : { path: row.path, kind: row.kind, verdict: judged.kind, reason: judged.reason, about: storable(judged.about) };
     if (outcome.verdict === 'waiting' && outcome.reason === current.reason && outcome.about === current.about) return null;
     const approvedBy = judged.kind === 'accepted' ? judged.value.approvedBy : [];
@@ -76,7 +76,7 @@ async function tell(tx: Db, { log }: Intake, outcome: Outcome): Promise<void> {
   const { path, kind, verdict, reason, about } = outcome;
   const isAlert = verdict === 'refused' || (verdict === 'waiting' && (kind === 'Revocation' || !INCOMPLETE.includes(reason)));
   if (isAlert) await appendEvent(tx, { event: 'refused', run: null, workload: null, body: { path, kind, reason, about } });
-  const write = isAlert || reason === 'NotSupportedYet' ? log.warn : log.info;
+  const write = isAlert ? log.warn : log.info;
   write({ path, kind, verdict, reason, about }, 'a document was judged');
 }
 
@@ -89,7 +89,7 @@ function shelfOf(tx: Db, { misfit, basis }: Intake): Shelf {
     series: (path, digest) => seriesOf(tx, path, digest),
     files: (file) => namedFiles(tx, file),
     hold: (arriving) => lockArriving(tx, arriving),
-    revokedSigners: () => revokedSigners(tx),
+    revocations: () => standingRevocations(tx),
     misfit: (arriving) => misfit(tx, arriving),
     basis: (release) => basis(tx, release),
     withdrawalBar: async (withdrawal) => {
@@ -99,7 +99,7 @@ function shelfOf(tx: Db, { misfit, basis }: Intake): Shelf {
   };
 }
 
-function accept(tx: Db, { enlist }: Intake, acceptable: Acceptable): Promise<void> {
+function accept(tx: Db, { enlist, loaders }: Intake, acceptable: Acceptable): Promise<void> {
   switch (acceptable.kind) {
     case 'release':
       return acceptRelease(tx, acceptable.release, enlist, acceptable.resting);
@@ -108,7 +108,7 @@ function accept(tx: Db, { enlist }: Intake, acceptable: Acceptable): Promise<voi
     case 'baseline':
       return acceptBaseline(tx, acceptable.baseline, enlist);
     case 'revocation':
-      return acceptRevocation(tx, acceptable.revocation, enlist);
+      return acceptRevocation(tx, acceptable.revocation, enlist, loaders);
     case 'withdrawal':
       return acceptWithdrawal(tx, acceptable.withdrawal, enlist);
   }

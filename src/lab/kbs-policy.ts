@@ -33,7 +33,7 @@ allow if {
 `;
 
 /** The SHA-256 of Keyturn's program, with the data taken out. A test holds it equal to what Keyturn installs. */
-const KEYTURN_PROGRAM = '402bedea88aa4c93864a96279b238119ab1b4ee9ffc9d367ec7fd33722bed47f';
+const KEYTURN_PROGRAM = '8ff1c65c9a8f52650cc04ea46413495ccd83ac37fa681a56b2ebbcd756a157f8';
 /** Its data stand between these words and the first empty line after them. */
 const DATA_START = '\nwant := ';
 const DATA_END = '\n\n';
@@ -75,6 +75,7 @@ const keyturnData = z.strictObject({
   installation: z.string(),
   kbs: z.string(),
   probe: z.string(),
+  denied: z.strictObject({ paths: segments, initData: segments, devices: segments }),
   grants: z.array(
     z.strictObject({
       paths: segments,
@@ -103,10 +104,28 @@ function keyturnPolicy(text: string): LabPolicy | null {
   if (start < DATA_START.length || end < 0 || sha256(text.slice(0, start) + text.slice(end)) !== KEYTURN_PROGRAM) return null;
   try {
     const data = keyturnData.parse(JSON.parse(text.slice(start, end)));
-    return (question) => question.plugin === 'resource' && (ownGrant(data, question) || foreignGrant(data, question) || probe(data, question));
+    return (question) =>
+      question.plugin === 'resource' && ((!isDenied(data, question) && (ownGrant(data, question) || foreignGrant(data, question))) || probe(data, question));
   } catch {
     return null;
   }
+}
+
+/** Where machines and devices are named in their evidence. */
+const DEVICE_CLAIMS = ['chip_id', 'ueid', 'uuid'];
+
+/** Evidence that is neither an object nor a list is an error to the engine, which answers none of these questions then. */
+function isDenied({ denied }: KeyturnData, { path, claims }: LabQuestion): boolean {
+  const parts = submodsOf(claims)
+    .map(([, part]) => member(part, EVIDENCE))
+    .filter((part) => part !== undefined);
+  if (parts.some((part) => part === null || typeof part !== 'object')) return true;
+  const devices = parts.flatMap((part) => Object.values(part ?? {}).flatMap((named) => DEVICE_CLAIMS.map((name) => member(named, name))));
+  return (
+    denied.paths.includes(path.join('/')) ||
+    parts.some((part) => denied.initData.some((digest) => member(part, 'init_data') === digest)) ||
+    denied.devices.some((device) => devices.includes(device))
+  );
 }
 
 function ownGrant(data: KeyturnData, { path, claims }: LabQuestion): boolean {

@@ -14,7 +14,15 @@ import { openTrusteeStand, type TrusteeStand } from './trustee-stand.ts';
 const PATH = 'keyturn-eu/w/s1-v1-0-00000000';
 
 function want(generation: number): Want {
-  return { kbs: 'main', installation: 'eu', generation, grants: [], foreign: [], referenceValues: REFERENCE_VALUES };
+  return {
+    kbs: 'main',
+    installation: 'eu',
+    generation,
+    grants: [],
+    foreign: [],
+    denied: { paths: [], initData: [], devices: [] },
+    referenceValues: REFERENCE_VALUES,
+  };
 }
 
 keyBrokerContract('the Trustee adapter on a lab KBS', async () => {

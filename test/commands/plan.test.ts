@@ -5,6 +5,7 @@ import { expect, it } from 'vitest';
 import { planOf } from '#src/commands/plan.ts';
 import { whyOf } from '#src/commands/why.ts';
 import type { ReleaseForecast, TakingForecast } from '#src/domain/forecast.ts';
+import { initDataClaim } from '#src/domain/init-data.ts';
 import type { Foreseen, Previewed } from '#src/engine/preview.ts';
 import { revocationText, signedBy, yaml } from '../documents/people.ts';
 import { allRows, ann, checkOut, digestAt, imageOf, initDataFor, keyturn, releaseFiles, SPAWNING_SECONDS, type Stand, serving, withStand } from './stand.ts';
@@ -187,6 +188,48 @@ it('tells what a revocation touches, what runs then, and who still gives the sam
     });
   });
 });
+
+it(
+  'tells of every other subject what it refuses, what shares it, what it suspends, and what has no successor',
+  async () => {
+    await withServing(async (stand, first) => {
+      const target = (name: string): Record<string, unknown> => ({
+        ...{ cluster: 'lab', namespace: 'inference', apiVersion: 'apps/v1', kind: 'Deployment', name, guest: 'cpu' },
+        ...{ kbs: 'main', store: 'models', minimumAttested: 1, set: {} },
+      });
+      await stand.merge(await releaseFiles(2, { previous: digestAt(first, 'releases/w/1.yaml'), change: { targets: [target('chat'), target('east')] } }));
+      await serving(stand, 2);
+      const forecastOf = async (subject: Record<string, unknown>): Promise<TakingForecast> => {
+        await stand.propose(await signedBy('revocations/r.yaml', revocationText('r', subject), [ann]));
+        const before = await allRows(stand.pool);
+        const { forecast } = only(await plan(stand), 'revocations/r.yaml');
+        expect(await allRows(stand.pool)).toBe(before);
+        return forecast satisfies unknown as TakingForecast;
+      };
+      const claim = initDataClaim(initDataFor(imageOf('1')), 'sample');
+      expect(await forecastOf({ kind: 'target', cluster: 'lab', namespace: 'inference', name: 'east' })).toMatchObject({
+        touches: [{ name: 's1-v1', keyId: 'k' }, { name: 's2-v2' }],
+        targets: [{ workload: 'w', before: 's2-v2', after: null }],
+        denied: { initData: [claim] },
+        sharing: ['w s1 lab/inference/chat', 'w s2 lab/inference/chat'],
+      });
+      const told = (await keyturn('plan', '--config', stand.config, '--ref', 'refs/pull/7/head')).output;
+      expect([told.includes(claim), told.includes('has no successor')]).toEqual([true, true]);
+      expect(await forecastOf({ kind: 'reference-value', name: 'svn', value: '2' })).toMatchObject({
+        touches: [{ name: 's2-v2' }],
+        targets: [{ before: 's2-v2', after: 's1-v1' }],
+        referenceValues: [{ kbs: 'main', name: 'svn', added: [], removed: ['2'] }],
+      });
+      expect(await forecastOf({ kind: 'signer', person: 'bob' })).toMatchObject({
+        touches: [{ name: 's1-v1' }, { name: 's2-v2' }],
+        targets: [{ after: null }],
+      });
+      expect(await forecastOf({ kind: 'signer', person: 'bob', since: '2090-01-01T00:00:00Z' })).toMatchObject({ touches: [], targets: [] });
+      expect(await forecastOf({ kind: 'device', ueid: 'AB' })).toMatchObject({ touches: [], denied: { devices: ['AB', 'ab'] } });
+    });
+  },
+  SPAWNING_SECONDS * 1000,
+);
 
 it('tells what a withdrawal falls back to, and that one of everything is refused', async () => {
   await withServing(async (stand, first) => {

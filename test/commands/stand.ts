@@ -47,7 +47,7 @@ export async function withStand(fn: (stand: Stand) => Promise<void>): Promise<vo
     const verifying = { verifyBundle, initialDigest: digestOf(TRUST), sample: true };
     const loaders = documentLoaders({ ...verifying, pool });
     const intake: Intake = {
-      ...{ ...verifying, pool, git, enlist: async () => undefined, log: silentLog },
+      ...{ ...verifying, pool, git, enlist: async () => undefined, loaders, log: silentLog },
       misfit: (tx, arriving) => refusalOf({ installation: 'test', loaders }, tx, arriving),
       basis: (tx, release) => basisOf(tx, loaders.release, release),
     };

@@ -95,6 +95,7 @@ export function keyBrokerContract(name: string, open: () => Promise<KeyBrokerSta
       generation,
       grants,
       foreign: [],
+      denied: { paths: [], initData: [], devices: [] },
       referenceValues: REFERENCE_VALUES,
     });
     const types = async (asked: KeyPath, as: ProberEvidence = PROBER): Promise<readonly (string | null)[]> => {

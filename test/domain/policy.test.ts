@@ -10,6 +10,8 @@ const decisions = JSON.parse(readFileSync(new URL('../vectors/trustee/policy-dec
 
 const grant = { paths: ['k/w/s1'], tee: 'sample', initData: 'AAA=', devices: { gpu: 0, switch: 0 }, claims: { 'sample.svn': ['1'] } } as const;
 
+const NOTHING = { paths: [], initData: [], devices: [] };
+
 function want(change: Partial<Want> = {}): Want {
   return { ...wantOf(parts()), ...change };
 }
@@ -40,8 +42,17 @@ describe('the policy’s text', () => {
       want({ installation: 'us' }),
       want({ grants: [grant] }),
       want({ grants: [{ ...grant, initData: 'BBB=' }] }),
+      want({ denied: { ...NOTHING, paths: ['a/b/c'] } }),
+      want({ denied: { ...NOTHING, initData: ['a/b/c'] } }),
+      want({ denied: { ...NOTHING, devices: ['a/b/c'] } }),
     ];
     expect(new Set(texts.map(renderPolicy)).size).toBe(texts.length);
+  });
+
+  it('says what is denied before anything that is granted', () => {
+    const text = renderPolicy(want({ grants: [grant], denied: { ...NOTHING, devices: ['c0ffee'] } }));
+    expect(text.indexOf('c0ffee')).toBeLessThan(text.indexOf(grant.paths[0]));
+    expect(text.indexOf('c0ffee')).toBeGreaterThan(0);
   });
 
   it('of three workloads stays below 4 KiB, which local files read whole', () => {
@@ -71,6 +82,12 @@ describe('the policy’s text', () => {
     ['no path', { ...grant, paths: [] }],
   ])('is not written for a grant with %s', (_, bad) => {
     expect(reasonOf(() => renderPolicy(want({ grants: [bad] })))).toBe('Malformed');
+  });
+
+  it('of 2,000 denied devices stays within the engine’s lines and bytes', () => {
+    const devices = Array.from({ length: 2000 }, (_, index) => String(index).padStart(128, '0'));
+    const text = renderPolicy(want({ denied: { ...NOTHING, devices } }));
+    expect(Math.max(...text.split('\n').map((line) => Buffer.byteLength(line)))).toBeLessThan(1024);
   });
 
   it.each([

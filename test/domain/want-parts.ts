@@ -87,7 +87,8 @@ export function revision(serial: number, guest: GuestChange = {}, workload = 'w'
 
 /** Parts of a Want without anything in them. */
 export function parts(change: Partial<WantParts> = {}): WantParts {
-  return { installation: 'eu', kbs: 'main', repository: 'keyturn-eu', generation: 7, revisions: [], baseline: null, platforms: [], namesSent: [], ...change };
+  const none = { revisions: [], baseline: null, platforms: [], namesSent: [], denied: { paths: [], initData: [], devices: [] }, revoked: [] };
+  return { installation: 'eu', kbs: 'main', repository: 'keyturn-eu', generation: 7, ...none, ...change };
 }
 
 /** A baseline that takes over and says nothing, unless it is changed. */

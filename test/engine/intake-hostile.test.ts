@@ -9,7 +9,7 @@ import { knownRevisions } from '#state/revisions.ts';
 import { readStatus } from '#state/status.ts';
 import { baselineOf } from '#state/want.ts';
 import { INIT_DATA, releaseText, signedBy, yaml } from '../documents/people.ts';
-import { ann, bob, cid, digestAt, release, revocation, START, serials, verdicts, withBench } from './intake-parts.ts';
+import { ann, asOlderVersion, bob, cid, digestAt, release, revocation, START, serials, verdicts, withBench } from './intake-parts.ts';
 
 const reasonOf = (work: Promise<unknown>): Promise<string> =>
   work.then(
@@ -108,21 +108,21 @@ describe('nothing that anybody commits, unsigned, ends the process or stops anot
     }));
 });
 
-describe('a revocation that cannot be carried out holds what it could touch through others', () => {
-  it('a signer: what rests on a platform or a baseline that they signed, and nothing that they sign is accepted any more', () =>
-    withBench(async ({ pool, push }) => {
-      await addBrokers(pool);
-      await push({ ...START, ...(await baseline([bob, cid])), ...(await release(1, null, [ann, cid])) });
-      await push(await revocation('s', { kind: 'signer', person: 'bob' }));
-      expect([...(await heldWorkloads(pool)).keys()]).toEqual(['w']);
-      await push({ ...(await platform([ann, bob])), ...(await release(1, null, [ann, bob], 'v')), ...(await baseline([bob, cid], 'other')) });
-      expect(await verdicts(pool)).toMatchObject({
-        'platforms/p/1.yaml': 'waiting Revoked',
-        'releases/v/1.yaml': 'waiting Revoked',
-        'baseline/other/1.yaml': 'waiting Revoked',
-      });
-    }));
+it('a signer who was revoked holds what rests on a baseline that they signed, and counts for nothing that comes later', () =>
+  withBench(async ({ pool, push }) => {
+    await addBrokers(pool);
+    await push({ ...START, ...(await baseline([bob, cid])), ...(await release(1, null, [ann, cid])) });
+    await push(await revocation('s', { kind: 'signer', person: 'bob' }));
+    expect([...(await heldWorkloads(pool)).entries()]).toMatchObject([['w', { reason: 'Revoked' }]]);
+    await push({ ...(await platform([ann, bob])), ...(await release(1, null, [ann, bob], 'v')), ...(await baseline([bob, cid], 'other')) });
+    expect(await verdicts(pool)).toMatchObject({
+      'platforms/p/1.yaml': 'waiting Revoked',
+      'releases/v/1.yaml': 'waiting Revoked',
+      'baseline/other/1.yaml': 'waiting Revoked',
+    });
+  }));
 
+describe('a revocation that an older version could not carry out holds what it could touch through others', () => {
   it('a reference value: whoever shares a KBS with a baseline that lists it, or, where no grant is written on it, with a release', () =>
     withBench(async ({ pool, push }) => {
       await addBrokers(pool);
@@ -134,6 +134,7 @@ describe('a revocation that cannot be carried out holds what it could touch thro
       });
       const held = async (id: string, name: string, value: unknown): Promise<readonly string[]> => {
         await push(await revocation(id, { kind: 'reference-value', name, value }));
+        await asOlderVersion(pool);
         const workloads = [...(await heldWorkloads(pool)).keys()].sort();
         await push({ [`revocations/${id}.yaml`]: null, [`revocations/${id}.ann.sigstore.json`]: null });
         await pool.query(`delete from documents where kind = 'Revocation'`);
@@ -149,6 +150,7 @@ describe('a revocation that cannot be carried out holds what it could touch thro
   it('one whose bytes can no longer be read: everybody', () =>
     withBench(async ({ pool, push }) => {
       await push({ ...START, ...(await release(1, null)), ...(await revocation('s', { kind: 'signer', person: 'nobody' })) });
+      await asOlderVersion(pool);
       expect([...(await heldWorkloads(pool)).keys()]).toEqual([]);
       await pool.query(`update documents set bytes = 'x' where kind = 'Revocation'`);
       expect([...(await heldWorkloads(pool)).keys()]).toEqual(['w']);

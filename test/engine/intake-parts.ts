@@ -42,7 +42,7 @@ export async function withBench(fn: (bench: Bench) => Promise<void>): Promise<vo
     const verifying = { verifyBundle, initialDigest: digestOf(TRUST), sample: true };
     const loaders = documentLoaders({ ...verifying, pool });
     const basis: Intake['basis'] = (tx, release) => basisOf(tx, loaders.release, release);
-    const intake: Intake = { ...verifying, pool, git, enlist: async () => undefined, misfit: async () => null, basis, log: openLog('silent') };
+    const intake: Intake = { ...verifying, pool, git, enlist: async () => undefined, loaders, misfit: async () => null, basis, log: openLog('silent') };
     const push = async (files: LabFiles): Promise<Report> => {
       await lab.commit(files, 'a commit');
       return takeIn(intake);
@@ -85,4 +85,8 @@ export const digestAt = (files: Files, path: string): Digest => digestOf(files[p
 /** A revocation, signed. */
 export function revocation(id: string, subject: Record<string, unknown>, people: readonly Person[] = [ann]): Promise<Files> {
   return signedBy(`revocations/${id}.yaml`, revocationText(id, subject), people);
+}
+/** Makes every revocation one that an older version accepted, and could only hold for; its file is gone from the branch. */
+export async function asOlderVersion(pool: pg.Pool): Promise<void> {
+  await pool.query(`update documents set reason = 'NotSupportedYet', present = false where kind = 'Revocation'`);
 }

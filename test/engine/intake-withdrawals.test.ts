@@ -104,7 +104,7 @@ describe('a withdrawal', () => {
 
   it('is held like a release: under an expired trust document, by a rewritten history, by a signer who was revoked', async () => {
     await withTwo(async ({ pool, lab, push, intake, two }) => {
-      await push(await revocation('gone', { kind: 'signer', person: 'bob' }));
+      await push(await revocation('gone', { kind: 'signer', person: 'bob', since: '2090-01-01T00:00:00Z' }));
       await push(await withdrawal('a', two));
       expect(await verdictOf(pool, 'a')).toBe('waiting Revoked');
       const base = await push({ 'README.md': 'x' });

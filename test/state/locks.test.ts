@@ -38,16 +38,16 @@ it.each(['revocation', 'release'] as const)(
   'a revocation and the release that it names are taken in at once, the %s first: the release is revoked',
   async (first) => {
     await withDatabase(async (pool) => {
-      await openTestEngine(pool, await openTestWorld(pool));
+      const { engine } = await openTestEngine(pool, await openTestWorld(pool));
       const release = testRelease({ serial: 2 });
       const revocation = testRevocation({ kind: 'release', workload: 'chat', serial: 2 });
       await store(pool, 'Release', release);
       await store(pool, 'Revocation', revocation);
       const takeRelease = () => transaction(pool, (tx) => acceptRelease(tx, release, enlist));
-      const takeRevocation = () => transaction(pool, (tx) => acceptRevocation(tx, revocation, enlist));
+      const takeRevocation = () => transaction(pool, (tx) => acceptRevocation(tx, revocation, enlist, engine.loaders));
       let second: Promise<void> = Promise.resolve();
       await transaction(pool, async (tx) => {
-        if (first === 'revocation') await acceptRevocation(tx, revocation, enlist);
+        if (first === 'revocation') await acceptRevocation(tx, revocation, enlist, engine.loaders);
         else await acceptRelease(tx, release, enlist);
         second = first === 'revocation' ? takeRelease() : takeRevocation();
         await settledOrBlocked(pool, second);
@@ -111,7 +111,7 @@ it('a revocation of everything, and a resync that wakes all runs, do not wait fo
       );
       const revocation = testRevocation({ kind: 'all' });
       await store(pool, 'Revocation', revocation);
-      await expect(transaction(pool, (tx) => acceptRevocation(tx, revocation, enlistOne))).resolves.toBeUndefined();
+      await expect(transaction(pool, (tx) => acceptRevocation(tx, revocation, enlistOne, engine.engine.loaders))).resolves.toBeUndefined();
       await expect(other.waking).resolves.toBeUndefined();
     } finally {
       await wake.stop();

@@ -13,7 +13,7 @@ const [TARGET] = testRelease({ serial: 1 }).targets;
 it('a cluster’s trouble is told as what it is, by whoever asks and by whoever waits for his turn', () =>
   withDatabase(async (pool) => {
     const test = await openTestWorld(pool);
-    const loaders = { release: async () => testRelease({ serial: 1 }), baseline: async () => BASELINE, platforms: async () => [] };
+    const loaders = { release: async () => testRelease({ serial: 1 }), baseline: async () => BASELINE, platforms: async () => [], stands: async () => true };
     const ledger: Ledger = openLedger({ pool, installation: 'test', signer: test.world.signer, loaders });
     const trouble = { fault: new Fault('ServerError', 'east GET: 500') };
     const broken: Cluster = { ...test.cluster, object: () => Promise.reject(trouble.fault) };

@@ -114,7 +114,7 @@ export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, ve
       return referenceValues.get(value) ?? null;
     },
     ask: async (path, as, at) => {
-      if (at === 'proxy' && (await isDenied(pool, name, path))) return [refused(404, 'ProxyDeny')];
+      if (at === 'proxy' && (await isDenied(pool, name, path, as))) return [refused(404, 'ProxyDeny')];
       heard();
       return [answerOf(broker, path, as)];
     },
@@ -123,7 +123,7 @@ export function openTestBroker(pool: pg.Pool, network: Network, clock: Clock, ve
         { svn: guest.svn, launchDigest: broker.launchDigest, initData: claimOf(guest), affirming: isAffirming(broker, guest) },
         await clock(),
       );
-      const denied = await isDenied(pool, name, path);
+      const denied = await isDenied(pool, name, path, guest);
       const answer = denied ? refused(404, 'ProxyDeny') : answerOf(broker, path, guest);
       await record(pool, { kbs: name, path, address, token, teeKey, answer });
       return answer.status === 200 ? (resources.get(path) ?? null) : null;
@@ -142,6 +142,7 @@ function allows(broker: TestBroker, path: KeyPath, guest: ProberEvidence): boole
   const { policy } = broker;
   if (policy === 'allow' || policy === 'deny') return policy === 'allow';
   if (path.startsWith('keyturn/')) return /^keyturn\/probe\/g\d{12}$/.test(path) && path <= probePath(policy.generation);
+  if (policy.denied.paths.includes(path) || policy.denied.initData.includes(claimOf(guest) ?? '')) return false;
   const grant = policy.grants.find(
     (one) => one.paths.includes(path) && one.tee === guest.tee && one.initData === claimOf(guest) && one.claims['sample.svn']?.includes(guest.svn),
   );
@@ -157,8 +158,8 @@ function claimOf({ initData }: ProberEvidence): string | null {
   return initData === null ? null : initDataClaim(initData, 'sample');
 }
 
-async function isDenied(pool: pg.Pool, kbs: string, path: KeyPath): Promise<boolean> {
-  const { rowCount } = await pool.query('select 1 from deny_list where kbs = $1 and path = $2', [kbs, path]);
+async function isDenied(pool: pg.Pool, kbs: string, path: KeyPath, guest: ProberEvidence): Promise<boolean> {
+  const { rowCount } = await pool.query('select 1 from deny_list where kbs = $1 and (path = $2 or init_data = $3)', [kbs, path, claimOf(guest)]);
   return rowCount !== 0;
 }
 

@@ -63,6 +63,8 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     },
     baseline: async (digest) => baselines.get(digest as Digest) ?? BASELINE,
     platforms: parts.platforms ?? (async () => []),
+    // Two of those who approved it have to be left, as everywhere in this world.
+    stands: async (digest, without) => (releases.get(digest)?.approvedBy ?? []).filter((person) => !without.some((one) => one.person === person)).length >= 2,
   };
   const enlist = async () => {};
   const brake: Brake = { before: null };
@@ -126,7 +128,7 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     revoke: async (revocation) => {
       test.git.revocations.push(revocation);
       await storeDocument(pool, 'Revocation', revocation);
-      await transaction(pool, (tx) => acceptRevocation(tx, revocation, enlist));
+      await transaction(pool, (tx) => acceptRevocation(tx, revocation, enlist, loaders));
     },
     withdraw: async (withdrawal) => {
       await storeDocument(pool, 'Withdrawal', withdrawal);

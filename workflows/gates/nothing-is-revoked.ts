@@ -1,23 +1,28 @@
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
-import type { Known, Revocation } from '#src/domain/release.ts';
+import { guestWithoutValue } from '#src/domain/lost-value.ts';
+import type { Known, Release, Revocation } from '#src/domain/release.ts';
+import { fieldWithRevoked, type IsRevokedValue, isTargetRevoked } from '#src/domain/revoked.ts';
 import type { World } from '#src/world.ts';
 import { placesOf } from '../places.ts';
 import { type Gate, no, yes } from '../step.ts';
 
-/** No committed revocation touches the revision: neither one of our rows nor, should rows be wrong, one at the branch's tip. */
+/**
+ * No committed revocation touches the revision: neither one of our rows nor, should rows be wrong, one at
+ * the branch's tip. What only an acceptance can work out holds, until it is accepted, whatever it could mean.
+ */
 export const nothingIsRevoked: Gate = {
   name: 'nothing-is-revoked',
   ask: async ({ subject, world }) => {
     if (subject.revoked) return no('Revoked', subject.rotation);
     const revocations = await world.documents.revocations();
-    const touching = revocations.find((revocation) => touches(revocation, subject, world));
-    return touching === undefined ? yes({ revocations: revocations.length }) : no('Revoked', touching.path);
+    for (const revocation of revocations) if (await touches(revocation, subject, world)) return no('Revoked', revocation.path);
+    return yes({ revocations: revocations.length });
   },
 };
 
-function touches(revocation: Revocation, known: Known, world: World): boolean {
-  const { subject } = revocation;
+async function touches({ subject, digest }: Revocation, known: Known, world: World): Promise<boolean> {
   const { release } = known;
+  const isAhead = async (): Promise<boolean> => !(await world.documents.isTakenIn(digest));
   switch (subject.kind) {
     case 'all':
       return true;
@@ -27,20 +32,35 @@ function touches(revocation: Revocation, known: Known, world: World): boolean {
       return subject.workload === release.workload && known.serials.includes(subject.serial);
     case 'key':
       return keyTouches(subject, known, world);
-    // What follows cannot be carried out yet, so it holds whatever it could mean.
+    // What already serves goes on without the target; what would still be rolled is approved without it first.
     case 'target':
-      return release.targets.some(({ cluster, namespace, name }) => cluster === subject.cluster && namespace === subject.namespace && name === subject.name);
+      return release.targets.some((target) => isTargetRevoked(target, [subject]));
     case 'reference-value':
-      return Object.values(release.guests).some(
-        ({ platform, referenceValues: values }) =>
-          // A name is anybody's: `constructor` is no list.
-          platform !== undefined || (Object.hasOwn(values, subject.name) && values[subject.name]?.includes(subject.value) === true),
-      );
+      return isWithoutValue(release, subject) || (couldList(release, subject) && (await isAhead()));
     case 'signer':
-      return release.approvedBy.includes(subject.person);
+      return release.approvedBy.includes(subject.person) && (await isAhead());
     case 'device':
-      return true;
+      return isAhead();
   }
+}
+
+type RevokedValue = Extract<RevocationSubject, { kind: 'reference-value' }>;
+
+/** Which values a platform gives is not in the release: of one that names a platform its acceptance says it. */
+function isWithoutValue(release: Release, subject: RevokedValue): boolean {
+  return !namesPlatform(release) && guestWithoutValue(release, [], isValue(subject)) !== null;
+}
+
+function couldList(release: Release, subject: RevokedValue): boolean {
+  return namesPlatform(release) || fieldWithRevoked(release, isValue(subject)) !== null;
+}
+
+function isValue({ name, value }: RevokedValue): IsRevokedValue {
+  return (otherName, other) => otherName === name && other === value;
+}
+
+function namesPlatform({ guests }: Release): boolean {
+  return Object.values(guests).some(({ platform }) => platform !== undefined);
 }
 
 function keyTouches(subject: Extract<RevocationSubject, { kind: 'key' }>, known: Known, world: World): boolean {

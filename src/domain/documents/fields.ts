@@ -55,6 +55,8 @@ export const referenceValueName = z
   .string()
   .max(200)
   .regex(/^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9_./-]+$/, 'expected a reference value name');
+/** What a verifier calls a machine or a device: AMD's chip id has 128 hexadecimal digits, NVIDIA's ueid fewer. */
+export const deviceName = z.string().regex(/^[A-Za-z0-9._:-]{1,200}$/, 'expected a chip id or ueid');
 /** One value in a verifier's own JSON type. */
 export const referenceScalar = z.union([z.string().max(4096), z.number(), z.boolean()]);
 /** The trusted execution environments that documents may name. */

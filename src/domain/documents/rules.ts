@@ -1,5 +1,5 @@
 import type { BaselineDocument, GuestDocument, PlatformDocument, ReleaseDocument, TargetDocument } from './release.ts';
-import type { RevocationDocument, TrustDocument } from './trust.ts';
+import type { TrustDocument } from './trust.ts';
 
 /** A field, and what was expected there. */
 export interface Mistake {
@@ -139,9 +139,4 @@ export function baselineUnsupported(baseline: BaselineDocument): Mistake | null 
 /** As `releaseUnsupported`, of a platform. */
 export function platformUnsupported(platform: PlatformDocument): Mistake | null {
   return GRANTABLE.includes(platform.tee) ? null : { field: 'tee', expected: GRANTABLE.join(', ') };
-}
-
-/** Subjects of revocations that are carried out; the others hold every workload that they could touch. */
-export function isCarriedOut(subject: RevocationDocument['subject']): boolean {
-  return subject.kind === 'key' || subject.kind === 'release' || subject.kind === 'workload' || subject.kind === 'all';
 }

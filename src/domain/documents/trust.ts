@@ -1,5 +1,19 @@
 import { z } from 'zod';
-import { API_VERSION, digest, file, id, instant, kbsPath, LIST_MAX, referenceScalar, referenceValueName, revocationReason, serial, text } from './fields.ts';
+import {
+  API_VERSION,
+  deviceName,
+  digest,
+  file,
+  id,
+  instant,
+  kbsPath,
+  LIST_MAX,
+  referenceScalar,
+  referenceValueName,
+  revocationReason,
+  serial,
+  text,
+} from './fields.ts';
 
 /** Who holds a role: ids of `people`. */
 const people = z.array(id).min(1).max(LIST_MAX);
@@ -61,8 +75,8 @@ const subject = z.union([
   z.strictObject({ kind: z.literal('workload'), workload: id }),
   z.strictObject({ kind: z.literal('all') }),
   z.strictObject({ kind: z.literal('target'), cluster: id, namespace: z.string().regex(/^[a-z0-9-]{1,63}$/), name: text }),
-  z.strictObject({ kind: z.literal('device'), chipId: text }),
-  z.strictObject({ kind: z.literal('device'), ueid: text }),
+  z.strictObject({ kind: z.literal('device'), chipId: deviceName }),
+  z.strictObject({ kind: z.literal('device'), ueid: deviceName }),
   z.strictObject({ kind: z.literal('reference-value'), name: referenceValueName, value: referenceScalar }),
   z.strictObject({ kind: z.literal('signer'), person: id, key: digest.optional(), since: instant.optional() }),
 ]);
