@@ -60,7 +60,7 @@ async function epochOf(path: string, query: Query): Promise<readonly Row[]> {
 /** The digest of an accepted revocation that forbids a revision before it is made; null where none does. A revocation outlives its file. */
 export async function revokedBy(db: Db, revision: { workload: string; serial: number; epoch: number }): Promise<string | null> {
   const { rows } = await db.query<{ digest: string }>(
-    `select digest from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null and (
+    `select digest from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null and lifted_by is null and (
        subject @> '{"kind":"all"}' or
        subject @> jsonb_build_object('kind', 'workload', 'workload', $1::text) or
        subject @> jsonb_build_object('kind', 'release', 'workload', $1::text, 'serial', $2::int) or

@@ -59,7 +59,7 @@ export async function openTestWorld(pool: pg.Pool, options: TestWorldOptions = {
   const world: World = {
     installation: 'test',
     signer: testSigner(),
-    documents: documentsOf(git),
+    documents: documentsOf(pool, git),
     weights,
     keyStore: (name) => named(name, kms),
     broker: (name) => named(name, ...brokers),
@@ -77,12 +77,13 @@ function named<T extends { readonly name: string }>(name: string, ...systems: re
   return system;
 }
 
-function documentsOf(git: TestWorld['git']): World['documents'] {
+function documentsOf(pool: pg.Pool, git: TestWorld['git']): World['documents'] {
   return {
     signedStill: async (release: Release) => git.unsigned.get(release.digest) ?? null,
     revocations: async () => {
       if (git.unreachable) throw new Fault('Unreachable', 'git');
-      return git.revocations;
+      const { rows } = await pool.query<{ digest: string }>('select digest from documents where lifted_by is not null');
+      return git.revocations.filter(({ digest }) => !rows.some((row) => row.digest === digest));
     },
   };
 }

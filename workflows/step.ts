@@ -7,6 +7,7 @@
  * another subject would compile.
  */
 import type { Json } from '#src/domain/json.ts';
+import type { Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import type { Wrapped } from '#src/domain/kbs.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Facts, Known, RevisionState, Revocation } from '#src/domain/release.ts';
@@ -24,7 +25,7 @@ export interface Workflow<S = Known> {
   readonly together?: number;
 }
 
-/** What a revoke run is about: what was refused, and all of ours that it touches. */
+/** What a revoke run is about, and a reinstate run: what was refused, and all of ours that it touches. */
 export interface Revoked {
   readonly revocation: Revocation;
   /** When it was accepted. */
@@ -37,6 +38,17 @@ export interface Revoked {
   readonly facts: Facts;
   /** What each workload of these revisions should run now; null: it is held. */
   readonly targets: Readonly<Record<string, Known | null>>;
+  /** A reinstate run's alone; null in any other. */
+  readonly lift: Lifted | null;
+}
+
+/** What a reinstate run takes back. */
+export interface Lifted {
+  readonly reinstatement: Reinstatement;
+  /** The revisions that lifting it now would free: not retired, and named by no other revocation in force. */
+  readonly frees: readonly Known[];
+  /** By KBS, the last entry of the proxies' deny-list that lifts another one. */
+  readonly entries: Readonly<Record<string, number>>;
 }
 
 /** One thing that must have come about before the next may. Its name is an imperative, kept in receipts, never renamed. */
@@ -68,6 +80,8 @@ export interface Decision<S = Known> {
    * generation. Not made where it is `closing` and the subject never went live.
    */
   readonly moves?: RevisionState;
+  /** Its commit lifts the revocation that the run is about, where what is to be freed is still what its fact `reinstated` says. */
+  readonly lifts?: true;
   /**
    * Changes nothing outside. May call a key store's encrypt or decrypt, which leave nothing behind: a
    * lost checkpoint keeps no row and the next look draws anew; a lost answer to the commit has row
@@ -121,6 +135,12 @@ export interface Look<S = Known> {
   readonly target: Known | null;
   readonly world: World;
   readonly ledger: Ledger;
+}
+
+/** What a reinstate run takes back. Throws Error in a look of any other. */
+export function liftedOf({ run, subject }: Pick<Look<Revoked>, 'run' | 'subject'>): Lifted {
+  if (subject.lift === null) throw new Error(`${run.workflow} ${run.id} reinstates nothing`);
+  return subject.lift;
 }
 
 /** A short way to say *seen*. */

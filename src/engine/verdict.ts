@@ -7,6 +7,7 @@ import { revokedSigners } from '#state/document-holds.ts';
 import { namedFiles } from '#state/document-loaders.ts';
 import { bundlesOf, documentAt, isChanged, keepBundles, lockSeries, type StoredDocument, type StoredKind, seriesOf, setVerdict } from '#state/documents.ts';
 import { appendEvent } from '#state/events.ts';
+import { acceptReinstatement, liftingOf } from '#state/reinstatements.ts';
 import { lockWorkload } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
 import { lockArriving } from '#state/want.ts';
@@ -96,6 +97,7 @@ function shelfOf(tx: Db, { misfit, basis }: Intake): Shelf {
       await lockWorkload(tx, withdrawal.workload);
       return withdrawalBar(tx, withdrawal);
     },
+    lifting: (reinstatement) => liftingOf(tx, reinstatement, true),
   };
 }
 
@@ -111,5 +113,7 @@ function accept(tx: Db, { enlist }: Intake, acceptable: Acceptable): Promise<voi
       return acceptRevocation(tx, acceptable.revocation, enlist);
     case 'withdrawal':
       return acceptWithdrawal(tx, acceptable.withdrawal, enlist);
+    case 'reinstatement':
+      return acceptReinstatement(tx, acceptable.reinstatement, acceptable.revocation, enlist);
   }
 }

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { type Digest, digestOf } from '#src/digest.ts';
+import type { Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Known, Release, Revocation } from '#src/domain/release.ts';
 import type { Engine } from '#src/engine/look.ts';
@@ -11,12 +12,13 @@ import { basisOf } from '#state/basis.ts';
 import { ensureBrokers } from '#state/brokers.ts';
 import { transaction } from '#state/database.ts';
 import { openLedger } from '#state/ledger.ts';
+import { acceptReinstatement } from '#state/reinstatements.ts';
 import { knownRevisions } from '#state/revisions.ts';
 import { lockWorkload, openRuns } from '#state/runs.ts';
 import type { Loaders } from '#state/want.ts';
 import { acceptWithdrawal, type Barred, type Withdrawal, withdrawalBar } from '#state/withdrawals.ts';
 import { emergencies, workflows } from '#workflows/index.ts';
-import { type Gate, no, type Workflow, yes } from '#workflows/step.ts';
+import { type Gate, no, type Revoked, type Workflow, yes } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';
 import { BASELINE } from './release.ts';
 
@@ -29,6 +31,8 @@ export interface TestEngine {
   /** What Git's acceptance does, without Git: the document's row, and the transaction of its fact. Returns why it does not rest on what it names; null: accepted. */
   readonly accept: (release: Release) => Promise<Reason | null>;
   readonly revoke: (revocation: Revocation) => Promise<void>;
+  /** A reinstatement of an accepted revocation: what Git's acceptance does once it was judged. */
+  readonly reinstate: (reinstatement: Reinstatement, revocation: Revocation) => Promise<void>;
   /** The same for a withdrawal. Returns what stands against it; null: accepted. */
   readonly withdraw: (withdrawal: Withdrawal) => Promise<Barred | null>;
   readonly known: (serial: number) => Promise<Known>;
@@ -45,6 +49,7 @@ export interface EngineParts {
   /** The pool that the engine alone uses; the ledger and the test keep theirs. */
   readonly pool?: pg.Pool;
   readonly workflows?: readonly Workflow[];
+  readonly emergencies?: readonly Workflow<Revoked>[];
   /** The platforms that are accepted by now. */
   readonly platforms?: Loaders['platforms'];
 }
@@ -52,6 +57,7 @@ export interface EngineParts {
 /** Joins engine, ledger and world on a database of its own, with the baseline accepted. */
 export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: EngineParts = {}): Promise<TestEngine> {
   const releases = new Map<string, Release>();
+  const reinstatements = new Map<string, Reinstatement>();
   const baselines = new Map(test.brokers.map(({ name }) => [digestOf(`baseline ${name}`), { ...BASELINE, kbs: name }]));
   const loaders: Loaders = {
     release: async (digest) => {
@@ -70,10 +76,15 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     ledger: openLedger({ pool, installation: 'test', signer: test.world.signer, loaders }),
     loaders,
     workflows: (parts.workflows ?? workflows).map((workflow) => braked(workflow, brake)),
-    emergencies,
+    emergencies: parts.emergencies ?? emergencies,
     revocation: async (digest) => {
       const found = test.git.revocations.find((revocation) => revocation.digest === digest);
       if (found === undefined) throw new Error(`no revocation ${digest}`);
+      return found;
+    },
+    reinstatement: async (digest) => {
+      const found = reinstatements.get(digest);
+      if (found === undefined) throw new Error(`no reinstatement ${digest}`);
       return found;
     },
     enlist,
@@ -125,6 +136,11 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
       test.git.revocations.push(revocation);
       await storeDocument(pool, 'Revocation', revocation);
       await transaction(pool, (tx) => acceptRevocation(tx, revocation, enlist));
+    },
+    reinstate: async (reinstatement, revocation) => {
+      reinstatements.set(reinstatement.digest, reinstatement);
+      await storeDocument(pool, 'Reinstatement', reinstatement);
+      await transaction(pool, (tx) => acceptReinstatement(tx, reinstatement, revocation.digest, enlist));
     },
     withdraw: async (withdrawal) => {
       await storeDocument(pool, 'Withdrawal', withdrawal);

@@ -15,7 +15,8 @@ export const nothingIsRevoked: Gate = {
   },
 };
 
-function touches(revocation: Revocation, known: Known, world: World): boolean {
+/** Whether a revocation names a revision, or holds it because it cannot be carried out yet. */
+export function touches(revocation: Revocation, known: Known, world: World): boolean {
   const { subject } = revocation;
   const { release } = known;
   switch (subject.kind) {
