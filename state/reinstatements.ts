@@ -13,7 +13,7 @@ import { brokersNaming, liftEntries } from './deny-list.ts';
 import { appendEvent } from './events.ts';
 import { appendReceipt } from './receipts.ts';
 import { type Touched, touchedBy } from './revocations.ts';
-import { drawRunId, type Enlist, endRun, lockWorkloads } from './runs.ts';
+import { drawRunId, type Enlist, endRun, lockWorkloads, openRun } from './runs.ts';
 import { changeTarget, reopen, standings } from './targets.ts';
 
 // ---------------------------------------------------------------- acceptance
@@ -250,6 +250,9 @@ async function free(tx: Db, { id, rotation, path_number, kbs }: FreedRow, genera
     path_number,
   ]);
   await tx.query('update sealings set taken = false where id = (select sealing from revisions where id = $1)', [id]);
+  // It was to be taken away: where it is not the target, the plan says so anew.
+  const retiring = await openRun(tx, 'retire-revision', id);
+  if (retiring !== null) await endRun(tx, retiring);
   // What its own run publishes is this generation's: an older text knows nothing of the new path.
   const own = Object.fromEntries(Object.entries(generations).filter(([name]) => kbs.includes(name)));
   await tx.query('update runs set generations = generations || $2 where id = $1', [rotation, own]);

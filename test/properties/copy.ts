@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { World } from '#src/world.ts';
-import type { Workflow } from '#workflows/step.ts';
+import type { Revoked, Workflow } from '#workflows/step.ts';
 import type { TestWorld } from '../world.ts';
 import type { Tokens } from './sleep.ts';
 
@@ -16,6 +16,7 @@ export interface Rewrite {
 export interface Copy {
   readonly rewrites?: readonly Rewrite[];
   readonly workflows?: (workflows: readonly Workflow[]) => readonly Workflow[];
+  readonly emergencies?: (workflows: readonly Workflow<Revoked>[]) => readonly Workflow<Revoked>[];
   readonly world?: (world: World, test: TestWorld) => World;
   readonly prepare?: (test: TestWorld) => void;
   readonly tokens?: Tokens;

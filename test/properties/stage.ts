@@ -62,6 +62,7 @@ export async function openStage(pool: pg.Pool, copy: Copy): Promise<Stage> {
     ledger: openLedger({ pool: looking, installation: 'test', signer: test.world.signer, loaders }),
     world: copy.world?.(test.world, test) ?? test.world,
     workflows: (copy.workflows?.(workflows) ?? workflows).map((workflow) => braked(workflow, brake)),
+    emergencies: copy.emergencies?.(accepting.engine.emergencies) ?? accepting.engine.emergencies,
     owner: 'replica-1',
   };
   test.cluster.add({ replicas: PODS });

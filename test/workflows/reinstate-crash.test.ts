@@ -1,8 +1,6 @@
 /** A reinstatement’s process may end anywhere: another look goes on, and the world ends as if nothing had happened. */
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
-import { digestOf } from '#src/digest.ts';
-import type { Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import type { Revocation } from '#src/domain/release.ts';
 import { Fault } from '#src/errors.ts';
 import { runReceipts } from '#state/receipts.ts';
@@ -13,7 +11,7 @@ import { withDatabase } from '../postgres.ts';
 import { openTestEngine } from '../world/engine.ts';
 import { crash, type Hazard, isCrash, type Network } from '../world/hazards.ts';
 import { testRelease } from '../world/release.ts';
-import { granted, type Story, stored, testRevocation } from '../world/story.ts';
+import { granted, type Story, stored, testReinstatement, testSuspension } from '../world/story.ts';
 import { openTestWorld, type TestWorld } from '../world.ts';
 
 type Moment = 'before' | 'after-effect' | 'after-record' | 'answer-lost' | 'before-commit' | 'after-commit' | 'commit-answer-lost';
@@ -54,7 +52,7 @@ async function sweep(points: typeof POINTS): Promise<void> {
     await engine.drive();
     const { rotation } = await engine.known(1);
     for (const [index, point] of points.entries()) {
-      const revocation = suspension(index);
+      const revocation = testSuspension({ kind: 'key', workload: 'chat', epoch: 1 }, `suspected-${index}`);
       await engine.revoke(revocation);
       await engine.drive(
         async () => (await pool.query(`select 1 from runs where workflow = 'revoke' and waiting_for = 'Held' and ended_at is null`)).rowCount === 1,
@@ -63,7 +61,7 @@ async function sweep(points: typeof POINTS): Promise<void> {
       const [key] = test.kms.keys(rotation);
       await test.kms.disable(async () => ({ value: { rotation, keyId: key?.keyId ?? '' }, answered: async () => {} }));
       Object.assign(trap, { point, met: 0, commit: null });
-      await engine.reinstate(reinstatementOf(revocation), revocation);
+      await engine.reinstate(testReinstatement(revocation), revocation);
       await driveThrough(story);
       const name = `${point.step} ${point.moment}`;
       expect(trap.met, `${name} was met`).toBe(1);
@@ -73,22 +71,6 @@ async function sweep(points: typeof POINTS): Promise<void> {
       });
     }
   });
-}
-
-function suspension(index: number): Revocation {
-  const revocation = { ...testRevocation({ kind: 'key', workload: 'chat', epoch: 1 }, `suspected-${index}`), reason: 'certificateHold' as const };
-  return { ...revocation, digest: digestOf(JSON.stringify(revocation)) };
-}
-
-function reinstatementOf({ id: revocation }: Revocation): Reinstatement {
-  const document = {
-    apiVersion: 'keyturn.dev/v1alpha1' as const,
-    kind: 'Reinstatement' as const,
-    id: `lift-${revocation}`,
-    revocation,
-    justification: 'a test',
-  };
-  return { ...document, digest: digestOf(JSON.stringify(document)), path: `reinstatements/lift-${revocation}.yaml`, approvedBy: ['ada', 'bo'] };
 }
 
 /** Drives on whenever the process "ended": the next look is another one's. */

@@ -1,8 +1,6 @@
 /** A suspension is lifted: the same key and ciphertext at a new path, and the revocation wins wherever both come (DESIGN §8, protocol §9). */
 import { describe, expect, it } from 'vitest';
-import { digestOf } from '#src/digest.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
-import type { Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import type { Revocation } from '#src/domain/release.ts';
 import { lookAt } from '#src/engine/run.ts';
 import { transaction } from '#state/database.ts';
@@ -11,14 +9,13 @@ import { emergencies } from '#workflows/index.ts';
 import { reinstate } from '#workflows/reinstate.ts';
 import { waitsFor } from '../world/engine.ts';
 import { testRelease } from '../world/release.ts';
-import { granted, type Story, stored, tell, templateRotation, testRevocation } from '../world/story.ts';
+import { granted, type Story, stored, tell, templateRotation, testReinstatement, testRevocation, testSuspension } from '../world/story.ts';
 
 const QUICK = { soakSeconds: 0, keepPreviousSeconds: 0 };
 const KEEPING = { soakSeconds: 0, keepPreviousSeconds: 3600 };
 
 function suspension(subject: RevocationSubject, id = 'suspected'): Revocation {
-  const revocation = { ...testRevocation(subject, id), reason: 'certificateHold' as const };
-  return { ...revocation, digest: digestOf(JSON.stringify(revocation)) };
+  return testSuspension(subject, id);
 }
 
 const RELEASE_1 = suspension({ kind: 'release', workload: 'chat', serial: 1 });
@@ -26,19 +23,8 @@ const RELEASE_2 = suspension({ kind: 'release', workload: 'chat', serial: 2 });
 const KEY_1 = suspension({ kind: 'key', workload: 'chat', epoch: 1 });
 const KEY_2 = suspension({ kind: 'key', workload: 'chat', epoch: 2 });
 
-function reinstatementOf(revocation: Revocation, id = `lift-${revocation.id}`): Reinstatement {
-  const document = {
-    apiVersion: 'keyturn.dev/v1alpha1' as const,
-    kind: 'Reinstatement' as const,
-    id,
-    revocation: revocation.id,
-    justification: 'a false alarm',
-  };
-  return { ...document, digest: digestOf(JSON.stringify(document)), path: `reinstatements/${id}.yaml`, approvedBy: ['ada', 'bo'] };
-}
-
-async function lifted(story: Story, revocation: Revocation, id?: string): Promise<void> {
-  await story.engine.reinstate(reinstatementOf(revocation, id), revocation);
+async function lifted(story: Story, revocation: Revocation): Promise<void> {
+  await story.engine.reinstate(testReinstatement(revocation), revocation);
 }
 
 interface RunRow {
@@ -166,6 +152,24 @@ describe('a suspended release that is reinstated', () => {
       await expectServing(story, 1, 1);
       const { rotation } = await engine.known(1);
       expect((await runReceipts(pool, rotation)).filter(({ step }) => step === 'make-resource')).toHaveLength(1);
+    }));
+
+  it('that was never live and is the target again is not retired by what its revocation had begun', () =>
+    tell({}, async (story) => {
+      const { engine } = story;
+      await engine.accept(testRelease({ serial: 1, ...KEEPING }));
+      await engine.driveTo(1, 'confirm-serving');
+      await engine.accept(testRelease({ serial: 2, ...KEEPING }));
+      await engine.revoke(RELEASE_2);
+      await lifted(story, RELEASE_2);
+      const { id } = await runOf(story, 'reinstate', RELEASE_2);
+      for (let looks = 0; looks < 20 && (await lookAt(engine.engine, id)).kind !== 'ended'; looks += 1) await story.test.advance(10);
+      await engine.drive(async () => (await engine.known(2)).state === 'serving');
+      await expectServing(story, 2, 1);
+      const { rowCount } = await story.pool.query(
+        `select 1 from runs o join revisions r on r.id = o.revision where r.serial = 2 and o.workflow = 'retire-revision' and o.ended_at is null`,
+      );
+      expect(rowCount).toBe(0);
     }));
 
   it('that is not the target is live again by a reopened, and is retired like any other', () =>
