@@ -147,7 +147,9 @@ async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): 
 /** I2, I3 and I4, and that no key is taken from a revision that counts. */
 function checkStanding({ known, about, named, spec, served, starts, stored, answer, done }: Standing): void {
   const good = !known.revoked && known.state !== 'retired';
-  if (good && (spec || ['published', 'serving', 'closing'].includes(known.state)) && !starts) throw violation(`I2: ${about}: cannot start (${answer})`);
+  // One that was superseded before it was published is closed all the same: nobody was ever told of its path.
+  const published = ['published', 'serving'].includes(known.state) || (known.state === 'closing' && known.at['confirm-published'] !== undefined);
+  if (good && (spec || published) && !starts) throw violation(`I2: ${about}: cannot start (${answer})`);
   if (known.state === 'retired' && !known.revoked && named) throw violation(`I3: ${about}: the template or a pod names it`);
   if ((known.revoked || known.state === 'retired') && served) throw violation(`I4: ${about}: can be fetched`);
   if (done.has('delete-resource') && stored) throw violation(`I4: ${about}: deleted, and there again`);
