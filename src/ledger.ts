@@ -25,7 +25,8 @@ export interface Ledger {
   /** The rows that this rotation brought, checked in the same way: the one key of its sealing, under each of its paths. */
   readonly sealed: (rotation: string) => Promise<readonly Wrapped[]>;
   /**
-   * A write to a key store. `disable` is refused (null) while a revision that counts uses the key's sealing, `destroy` also while another
+   * A write to a key store. `disable` is refused (null) while a revision that counts uses the key's sealing, or a reinstatement is about to
+   * free one that does (`enable` is allowed then alone), `destroy` also while another
    * sealing is re-encrypted from it, before a `disable` of that key was answered, and after a `destroy` of it was: it is sent once.
    */
   readonly key: (run: Run | null, store: string, verb: KeyVerb, order: KeyOrder) => Read<KeyOrder>;

@@ -10,6 +10,7 @@ import { type Db, transaction } from './database.ts';
 import { denyPaths } from './deny-list.ts';
 import { appendEvent } from './events.ts';
 import { appendReceipt } from './receipts.ts';
+import { lift, lockLift } from './reinstatements.ts';
 import { keepResource } from './resources.ts';
 import { moveRevision, wentLive } from './revisions.ts';
 import { advanceRun, type Enlist, endRun, lockWorkload, openRuns, refreshRun } from './runs.ts';
@@ -38,6 +39,8 @@ export interface Checkpoint {
   /** The names of the step's own gates: each is told as an event; the workflow's are the same at every step. */
   readonly ownGates: readonly string[];
   readonly moves: RevisionState | null;
+  /** Whether it lifts the revocation that the run is about. */
+  readonly lifts: boolean;
   /** Whether this was the workflow's last step. */
   readonly last: boolean;
   /** Seconds from this receipt until the run counts as late; null: this step starts no deadline. */
@@ -60,13 +63,16 @@ export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Pr
     const moving = await movingOf(tx, point);
     const raises = moving !== null && RAISES.includes(moving.to);
     const raised = raises && (moving.to === 'live' || (await wentLive(tx, moving.subject.id))) ? moving.kbs : [];
+    const lifting = point.lifts ? await lockLift(tx, point.run) : null;
     await lockBrokers(tx, raises ? moving.kbs : []);
     if (moving?.to === 'retired') await lockSealing(tx, moving.subject.sealing.id);
     await lockWorkload(tx, point.run.workload);
     if ((await refreshRun(tx, point.run, true)) === null) return { kind: 'fenced' };
     const now = await readInstant(tx);
     if (point.goodUntil !== null && now >= point.goodUntil) return { kind: 'stale' };
-    const generations = raised.length === 0 ? {} : await raiseGenerations(tx, raised);
+    const lifted = lifting === null ? {} : await lift(tx, lifting, point.facts.reinstated ?? {}, enlist);
+    if (lifted === null) return { kind: 'stale' };
+    const generations = { ...lifted, ...(raised.length === 0 ? {} : await raiseGenerations(tx, raised)) };
     if (moving !== null) await move(tx, moving);
     for (const row of point.keep) await keepResource(tx, row);
     const receipt = await receive(tx, point, moving?.to ?? null, generations);

@@ -5,7 +5,7 @@ import type { Db } from './database.ts';
 /** Notified, with the KBS's name as payload, in the transaction that adds to the list: a hint to look at once. */
 export const DENY_CHANNEL = 'keyturn_deny';
 
-/** One thing that the proxies of a KBS refuse, for good. Exactly one of `path`, `initData` and `device` is there. */
+/** One thing that the proxies of a KBS refuse, or stop refusing. Exactly one of `path`, `initData`, `device` and `lifts` is there. */
 export interface DenyEntry {
   /** Grows in the order of the commits of one KBS: whoever has read one has been able to read all lower ones. */
   readonly id: number;
@@ -15,7 +15,9 @@ export interface DenyEntry {
   readonly initData: string | null;
   /** A chip id or ueid, as the token writes it. */
   readonly device: string | null;
-  /** Digest of the revocation, or `retired`. */
+  /** The entry, of a guest or a device, that refuses nobody from here on. A path is never lifted. */
+  readonly lifts: number | null;
+  /** Digest of the revocation, or `retired`; of a lift the reinstatement's. */
   readonly because: string;
 }
 
@@ -57,7 +59,7 @@ export async function inheritDenials(db: Db, kbs: string): Promise<void> {
   await db.query(
     `with held as materialized (select pg_advisory_xact_lock(hashtextextended('deny-list/' || $1, 0)))
      insert into deny_list (kbs, path, init_data, device, because)
-     select distinct $1, o.path, o.init_data, o.device, o.because from held, deny_list o where o.kbs <> $1 and o.because <> 'retired'
+     select distinct $1, o.path, o.init_data, o.device, o.because from held, deny_list o where o.kbs <> $1 and o.because <> 'retired' and o.lifts is null and not exists (select 1 from deny_list l where l.lifts = o.id)
        and not exists (select 1 from deny_list d where d.kbs = $1 and d.because = o.because
          and (d.path, d.init_data, d.device) is not distinct from (o.path, o.init_data, o.device))`,
     [kbs],
@@ -70,7 +72,8 @@ export async function inheritDenials(db: Db, kbs: string): Promise<void> {
  */
 export async function deniedOf(db: Db, kbs: string): Promise<Denied> {
   const { rows } = await db.query<Pick<DenyEntry, 'path' | 'initData' | 'device'>>(
-    `select path, init_data as "initData", device from deny_list where kbs = $1 and because <> 'retired' order by id`,
+    `select path, init_data as "initData", device from deny_list d where kbs = $1 and because <> 'retired' and lifts is null
+       and not exists (select 1 from deny_list l where l.lifts = d.id) order by id`,
     [kbs],
   );
   const named = <T>(names: readonly (T | null)[]): readonly T[] => names.filter((name) => name !== null);
@@ -81,10 +84,33 @@ export async function deniedOf(db: Db, kbs: string): Promise<Denied> {
   };
 }
 
+/**
+ * Lifts every entry of a KBS's list that names a guest or a device because of a revocation: one row for
+ * each, after which the proxies refuse it for that revocation no longer. Those that another revocation
+ * added stand, and so does every path. Locks and tells as `denyPaths` does.
+ */
+export async function liftEntries(tx: Db, kbs: string, revocation: string, because: string): Promise<void> {
+  await tx.query(`select pg_advisory_xact_lock(hashtextextended('deny-list/' || $1, 0))`, [kbs]);
+  await tx.query(
+    `insert into deny_list (kbs, lifts, because) select kbs, id, $3 from deny_list d
+     where kbs = $1 and because = $2 and path is null and lifts is null and not exists (select 1 from deny_list l where l.lifts = d.id) order by id`,
+    [kbs, revocation, because],
+  );
+  await tx.query('select pg_notify($1, $2)', [DENY_CHANNEL, kbs]);
+}
+
+/** The KBSs whose lists name a guest or a device because of a revocation, by name. */
+export async function brokersNaming(db: Db, revocation: string): Promise<readonly string[]> {
+  const { rows } = await db.query<{ kbs: string }>('select distinct kbs from deny_list where because = $1 and path is null and lifts is null order by kbs', [
+    revocation,
+  ]);
+  return rows.map(({ kbs }) => kbs);
+}
+
 /** What was added after the entry of this id (0: everything), oldest first, at most 10 000 entries: ask again until none comes. */
 export async function denyListSince(db: Db, kbs: string, id: number): Promise<readonly DenyEntry[]> {
   const { rows } = await db.query<DenyEntry>(
-    'select id, path, init_data as "initData", device, because from deny_list where kbs = $1 and id > $2 order by id limit $3',
+    'select id, path, init_data as "initData", device, lifts, because from deny_list where kbs = $1 and id > $2 order by id limit $3',
     [kbs, id, PAGE_ENTRIES],
   );
   return rows;

@@ -4,6 +4,7 @@ import { namedBy } from '#src/domain/documents/parse.ts';
 import type { DocumentKind } from '#src/domain/documents/places.ts';
 import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
 import { type Checked, type Evidence, type Judged, verifyBaseline, verifyPlatform, verifyRelease } from '#src/domain/judge.ts';
+import { type Reinstatement, verifyReinstatement } from '#src/domain/judge-reinstatement.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
 import { revokedSigners, signersSince } from '#src/domain/revoked.ts';
@@ -31,6 +32,7 @@ const CACHE_MAX = 4096;
 export interface DocumentLoaders {
   readonly release: (digest: string) => Promise<Release>;
   readonly revocation: (digest: string) => Promise<Revocation>;
+  readonly reinstatement: (digest: string) => Promise<Reinstatement>;
   readonly baseline: (digest: string) => Promise<BaselineDocument>;
   /** Every accepted platform document, oldest first. */
   readonly platforms: () => Promise<readonly PlatformDocument[]>;
@@ -47,6 +49,7 @@ export function documentLoaders(parts: Verifying & { readonly pool: pg.Pool }): 
   return {
     release: releases,
     revocation: remembering((digest) => rebuild(pool, parts, 'Revocation', digest, verifyRevocation)),
+    reinstatement: remembering((digest) => rebuild(pool, parts, 'Reinstatement', digest, (evidence) => verifyReinstatement(evidence, null))),
     baseline: baselines,
     platforms: async () => Promise.all((await standingPlatforms(pool, parts)).map((digest) => platforms(digest))),
     stands: async (digest, without) => {

@@ -13,6 +13,7 @@ import { type Db, transaction } from './database.ts';
 import { fetchesOf } from './fetches.ts';
 import { noteAnswer, noteSilence, silentSince, turnToAsk } from './outages.ts';
 import { proxiesAlive, proxiesBehind, proxiesBehindEntry } from './proxies.ts';
+import { isBeingFreed } from './reinstatements.ts';
 import { resourceAt, resourcesOf } from './resources.ts';
 
 import { isWantedRotation, knownRevisions } from './revisions.ts';
@@ -99,7 +100,10 @@ function readGone(parts: LedgerParts, run: Run | null, kbs: string, path: KeyPat
   });
 }
 
-/** A key is disabled only where its sealing is taken, or where it is a twin: not the key that the sealing's receipt names. */
+/**
+ * A key is disabled only where its sealing is taken, or where it is a twin: not the key that the sealing's
+ * receipt names. Once a reinstatement is about to free the sealing it counts as free: its key is enabled first.
+ */
 function readKey(parts: LedgerParts, run: Run | null, store: string, verb: KeyVerb, order: KeyOrder): Read<KeyOrder> {
   return permit(parts, run, async (tx) => {
     const { rows } = await tx.query<{ id: number; taken: boolean; key: string | null }>(
@@ -110,7 +114,8 @@ function readKey(parts: LedgerParts, run: Run | null, store: string, verb: KeyVe
     const [sealing] = rows;
     if (sealing === undefined) return null;
     const twin = sealing.key !== null && sealing.key !== order.keyId;
-    const allowed = { create: !sealing.taken && sealing.key === null, disable: sealing.taken || twin, enable: !sealing.taken, destroy: sealing.taken && !twin };
+    const taken = sealing.taken && !(await isBeingFreed(tx, sealing.id));
+    const allowed = { create: !sealing.taken && sealing.key === null, disable: taken || twin, enable: !taken, destroy: taken && !twin };
     if (!allowed[verb] || (verb === 'destroy' && !(await mayBeDestroyed(tx, store, sealing.id, order)))) return null;
     return { value: order, sending: { ...sendingOf(run, store, verb, order.keyId, 0), rotation: order.rotation } };
   });

@@ -29,7 +29,7 @@ export interface StandingRevocation extends RevocationAt {
 /** Every accepted revocation, in the order of their acceptance. A revocation outlives its file. */
 export async function standingRevocations(db: Db): Promise<readonly StandingRevocation[]> {
   const { rows } = await db.query<StandingRevocation>(
-    `select path, digest, subject, judged_at as at from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null order by judged_at, digest`,
+    `select path, digest, subject, judged_at as at from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null and lifted_by is null order by judged_at, digest`,
   );
   return rows;
 }
@@ -226,7 +226,7 @@ async function ifReadable<T>(loading: Promise<T>): Promise<T | null> {
 /** The digest of an accepted revocation that forbids a revision before it is made; null where none does. A revocation outlives its file. */
 export async function revokedBy(db: Db, revision: { workload: string; serial: number; epoch: number }): Promise<string | null> {
   const { rows } = await db.query<{ digest: string }>(
-    `select digest from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null and (
+    `select digest from documents where kind = 'Revocation' and verdict = 'accepted' and subject is not null and lifted_by is null and (
        subject @> '{"kind":"all"}' or
        subject @> jsonb_build_object('kind', 'workload', 'workload', $1::text) or
        subject @> jsonb_build_object('kind', 'release', 'workload', $1::text, 'serial', $2::int) or

@@ -22,6 +22,7 @@ export async function revokedOf(db: Db, run: string, revocation: Revocation, loa
     denied: await deniedBy(db, revocation),
     facts: await factsOfRun(db, run),
     targets,
+    lift: null,
   };
 }
 

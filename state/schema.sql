@@ -73,7 +73,10 @@ create table deny_list (
   device text,
   because text not null,
   at timestamp(3) with time zone not null default instant(),
-  constraint deny_list_pkey PRIMARY KEY (id)
+  lifts bigint,
+  constraint deny_list_pkey PRIMARY KEY (id),
+  constraint deny_list_check CHECK (((lifts IS NULL) OR ((path IS NULL) AND (init_data IS NULL) AND (device IS NULL)))),
+  constraint deny_list_lifts_fkey FOREIGN KEY (lifts) REFERENCES deny_list(id)
 );
 
 create table documents (
@@ -96,6 +99,7 @@ create table documents (
   kbs text[],
   basis jsonb,
   subject jsonb,
+  lifted_by text,
   constraint documents_pkey PRIMARY KEY (path, digest),
   constraint documents_verdict_check CHECK ((verdict = ANY (ARRAY['waiting'::text, 'accepted'::text, 'refused'::text])))
 );
@@ -313,6 +317,7 @@ create table runs (
   progress jsonb,
   created_at timestamp(3) with time zone not null default instant(),
   ended_at timestamp(3) with time zone,
+  reinstatement text,
   constraint runs_pkey PRIMARY KEY (id),
   constraint runs_cause_fkey FOREIGN KEY (cause) REFERENCES runs(id),
   constraint runs_revision_fkey FOREIGN KEY (revision) REFERENCES revisions(id)
@@ -361,6 +366,8 @@ CREATE INDEX bundles_document_path_idx ON public.bundles USING btree (document_p
 CREATE INDEX deny_list_kbs_idx ON public.deny_list USING btree (kbs) WHERE (because <> 'retired'::text);
 
 CREATE INDEX deny_list_kbs_path_idx ON public.deny_list USING btree (kbs, path);
+
+CREATE UNIQUE INDEX deny_list_lifts_idx ON public.deny_list USING btree (lifts) WHERE (lifts IS NOT NULL);
 
 CREATE INDEX documents_digest_idx ON public.documents USING btree (digest);
 

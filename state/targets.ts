@@ -1,4 +1,4 @@
-import { REOPENED } from '#src/domain/fold.ts';
+import { REINSTATED, REOPENED } from '#src/domain/fold.ts';
 import { type Accepted, type Basis, type Planned, type PlannedOf, plan } from '#src/domain/plan.ts';
 import type { RevisionState } from '#src/domain/release.ts';
 import { newestFirst, targetOf } from '#src/domain/target.ts';
@@ -165,13 +165,18 @@ export async function startSuccessor(tx: Db, workload: string, enlist: Enlist): 
 /**
  * Says that a revision has to be rolled again: it fell back to being the target, or its template was
  * changed by somebody else. Ends its retire run, sets it to *published* (*live* where it was never
- * published), and writes the receipt after which patching, moving and confirming count anew. No
- * generation is raised: it never left what its KBS should hold.
+ * published, or not since it was given its present path), and writes the receipt after which patching,
+ * moving and confirming count anew. No generation is raised: it never left what its KBS should hold, or
+ * whoever frees it has raised them.
  */
 export async function reopen(tx: Db, workload: string, revision: Pick<StandingOf, 'id' | 'rotation'>, because: string): Promise<void> {
   const retiring = await openRun(tx, 'retire-revision', revision.id);
   if (retiring !== null) await endRun(tx, retiring);
-  const { rowCount: published } = await tx.query(`select 1 from receipts where run = $1 and step = 'confirm-published'`, [revision.rotation]);
+  const { rowCount: published } = await tx.query(
+    `select 1 from receipts where run = $1 and step = 'confirm-published'
+       and number > coalesce((select max(number) from receipts where run = $1 and step = $2), 0)`,
+    [revision.rotation, REINSTATED],
+  );
   const moves = published === 0 ? 'live' : 'published';
   await moveRevision(tx, revision.id, moves);
   await reviveRun(tx, revision.rotation);

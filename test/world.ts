@@ -82,7 +82,8 @@ function documentsOf(pool: pg.Pool, git: TestWorld['git']): World['documents'] {
     signedStill: async (release: Release) => git.unsigned.get(release.digest) ?? null,
     revocations: async () => {
       if (git.unreachable) throw new Fault('Unreachable', 'git');
-      return git.revocations;
+      const { rows } = await pool.query<{ digest: string }>('select digest from documents where lifted_by is not null');
+      return git.revocations.filter(({ digest }) => !rows.some((row) => row.digest === digest));
     },
     isTakenIn: async (digest) => (await pool.query(`select 1 from documents where digest = $1 and verdict = 'accepted'`, [digest])).rowCount !== 0,
   };

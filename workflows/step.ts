@@ -10,6 +10,7 @@ import type { Json } from '#src/domain/json.ts';
 import type { Wrapped } from '#src/domain/kbs.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Facts, Known, RevisionState } from '#src/domain/release.ts';
+import type { Lifted, Revoked } from '#src/domain/revocation-run.ts';
 import type { Run } from '#src/domain/run.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Ledger } from '#src/ledger.ts';
@@ -53,6 +54,8 @@ export interface Decision<S = Known> {
    * generation. Not made where it is `closing` and the subject never went live.
    */
   readonly moves?: RevisionState;
+  /** Its commit lifts the revocation that the run is about, where what is to be freed is still what its fact `reinstated` says. */
+  readonly lifts?: true;
   /**
    * Changes nothing outside. May call a key store's encrypt or decrypt, which leave nothing behind: a
    * lost checkpoint keeps no row and the next look draws anew; a lost answer to the commit has row
@@ -106,6 +109,12 @@ export interface Look<S = Known> {
   readonly target: Known | null;
   readonly world: World;
   readonly ledger: Ledger;
+}
+
+/** What a reinstate run takes back. Throws Error in a look of any other. */
+export function liftedOf({ run, subject }: Pick<Look<Revoked>, 'run' | 'subject'>): Lifted {
+  if (subject.lift === null) throw new Error(`${run.workflow} ${run.id} reinstates nothing`);
+  return subject.lift;
 }
 
 /** A short way to say *seen*. */

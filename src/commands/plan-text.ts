@@ -1,5 +1,5 @@
 /** A plan in words: plain for a terminal, Markdown for a pull request's check. What documents say is somebody else's text, and is told as such. */
-import type { Forecast, ReleaseForecast, RevisionName, TakingForecast, TargetForecast, ValueChange } from '#src/domain/forecast.ts';
+import type { Forecast, ReinstatementForecast, ReleaseForecast, RevisionName, TakingForecast, TargetForecast, ValueChange } from '#src/domain/forecast.ts';
 import type { Previewed } from '#src/engine/preview.ts';
 import type { Plan } from './plan.ts';
 import { bytesText } from './release.ts';
@@ -129,6 +129,8 @@ function forecastFacts(forecast: Forecast): readonly Fact[] {
     case 'revocation':
     case 'withdrawal':
       return takingFacts(forecast);
+    case 'reinstatement':
+      return reinstatementFacts(forecast);
     case 'platform':
     case 'baseline':
       return [...forecast.referenceValues.map(valueFact), ['rolls', ['nothing']]];
@@ -234,6 +236,27 @@ function touchedWords(touched: TakingForecast['touches'][number]): Words {
     ...revisionWords(touched),
     ...(keyId === null ? [] : say`; its key is ${keyId}`),
     ...(pods === null ? [] : say`; ${pods} pods lose it at their next restart`),
+  ];
+}
+
+function reinstatementFacts({ revocation, frees, targets }: ReinstatementForecast): readonly Fact[] {
+  return [
+    ['lifts', say`${revocation}`],
+    ...(frees.length === 0
+      ? [['frees', ['no revision: what it took is retired, was never there, or is named by another revocation']] as const]
+      : frees.map(
+          (name): Fact => ['frees', [...revisionWords(name), ...say`: the same key at its path number ${name.pathNumber}; the old path stays refused`]],
+        )),
+    ...targets.map(
+      ({ workload, before, after }): Fact => [
+        'target',
+        after === null
+          ? say`${workload} stays held`
+          : before === after
+            ? say`${workload} stays on ${after}: what comes back is retired beside it`
+            : say`${workload} goes to ${after}: its pods roll, no weights move`,
+      ],
+    ),
   ];
 }
 

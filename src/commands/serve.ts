@@ -96,8 +96,9 @@ export async function serve(options: ServeOptions): Promise<void> {
 
 function engineOf({ pool }: OpenedDatabase, opened: OpenedWorld, wake: Wake, log: Engine['log'], owner: string): Engine {
   const { world, ledger, loaders } = opened;
-  const { revocation } = loaders;
-  return { pool, world, ledger, loaders, workflows, emergencies, revocation, enlist: wake.enlist, log, owner, held: () => heldWorkloads(pool) };
+  const { revocation, reinstatement } = loaders;
+  const documents = { revocation, reinstatement };
+  return { pool, world, ledger, loaders, workflows, emergencies, ...documents, enlist: wake.enlist, log, owner, held: () => heldWorkloads(pool) };
 }
 
 /** Writes every event to standard output as it is committed: one JSON object a line. Returns what ends it, after the last one. */

@@ -110,6 +110,18 @@ export interface TakingForecast {
   readonly stops: readonly Stop[];
 }
 
+/** What a reinstatement would bring about. */
+export interface ReinstatementForecast {
+  readonly kind: 'reinstatement';
+  /** The revocation's id. */
+  readonly revocation: string;
+  /** Revisions that come back, each at the path of this number. */
+  readonly frees: readonly (RevisionName & { readonly pathNumber: number })[];
+  /** What each workload would run then; null: it stays held. */
+  readonly targets: readonly { readonly workload: string; readonly before: string | null; readonly after: string | null }[];
+  readonly stops: readonly Stop[];
+}
+
 /** What a platform or a baseline would bring about. */
 export interface ValuesForecast {
   readonly kind: 'platform' | 'baseline';
@@ -118,4 +130,4 @@ export interface ValuesForecast {
 }
 
 /** What an acceptance would bring about. */
-export type Forecast = ReleaseForecast | TakingForecast | ValuesForecast;
+export type Forecast = ReleaseForecast | TakingForecast | ReinstatementForecast | ValuesForecast;

@@ -76,7 +76,8 @@ function releaseBar(document: ReleaseDocument, { file, trust }: Evidence, { now,
   return trustBar(file.path, trust, now);
 }
 
-function trustBar(path: string, trust: Trust, now: Instant): Judged<never> | null {
+/** What the trust document's own expiry has against an acceptance; null: nothing. */
+export function trustBar(path: string, trust: Trust, now: Instant): Judged<never> | null {
   return now < trust.expires ? null : waiting('TrustExpired', `${path}: trust version ${trust.version} expired at ${trust.expires}`);
 }
 
@@ -160,7 +161,8 @@ export function verifyWithdrawal(evidence: Evidence, now: Instant): Judged<Check
   return trustBar(file.path, trust, now) ?? signedBy(evidence, approvers, parsed.document);
 }
 
-function signedBy<T extends object>(evidence: Evidence, quorum: Quorum, document: T): Judged<Checked<T>> {
+/** The document, where enough of these people have signed it. */
+export function signedBy<T extends object>(evidence: Evidence, quorum: Quorum, document: T): Judged<Checked<T>> {
   const { file } = evidence;
   const count = countOf(evidence, quorum);
   if (count.kind === 'short') return waiting(count.reason, `${file.path}: ${count.about}`);

@@ -66,6 +66,11 @@ export const reasons = {
   SealingRetired: { next: 'stop', help: 'That ciphertext’s key has been retired. Release the weights from plaintext instead.' },
   NothingToFallBackTo: { next: 'stop', help: 'A withdrawal needs a release left to fall back to. Approve a newer release, or revoke.' },
   AlreadyRetired: { next: 'stop', help: 'The release was retired: nothing of it runs, and it never returns. There is nothing to withdraw; check the digest.' },
+  NotASuspension: {
+    next: 'stop',
+    help: 'Only a revocation with reason certificateHold can be lifted. What any other reason took is succeeded: approve a release under a new key.',
+  },
+  AlreadyReinstated: { next: 'stop', help: 'A revocation is lifted once. Another one of the same thing has its own id: name that one.' },
   ObjectTaken: { next: 'stop', help: 'Another workload’s release moves the same object. Leave the object to one of them.' },
   NotSupportedYet: { next: 'stop', help: 'The document asks for something that this version cannot do yet. The message names the field.' },
   Tampered: { next: 'stop', help: 'A stored row does not carry our signature. Restore the database, and find out who wrote to it.' },
@@ -106,6 +111,10 @@ export const reasons = {
   KeyDisabled: { next: 'stop', help: 'The key is disabled at its store, though its revision is in service. Enable it, or approve a successor.' },
   KeyStillEnabled: { next: 'retry', help: 'The key store still decrypts with the old key. It is disabled again.' },
   KeyRefusalProving: { next: 'wait', help: 'The key is refused; it has to be refused for `disabledProofSeconds` without a break.' },
+  KeyWriteUnanswered: {
+    next: 'stop',
+    help: 'The key was told to be disabled, or enabled, and the answer never came: it may still take effect, and nothing says when it no longer can. A successor under a new key does not wait for it.',
+  },
   KeyInUse: { next: 'wait', help: 'Something still uses the retired key, or it was enabled again: it is not destroyed. The message names it.' },
   CiphertextStillThere: { next: 'retry', help: 'The store still holds the ciphertext of the retired key. It is deleted again.' },
   DestructionNotScheduled: { next: 'retry', help: 'The key store does not show the destruction as scheduled. It is asked again.' },

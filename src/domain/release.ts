@@ -76,6 +76,8 @@ export interface Facts {
   readonly destruction?: 'destroyed' | 'called-back';
   /** find-holders: the UIDs of the pods that may hold what was revoked, by the same key. */
   readonly holders?: Readonly<Record<string, readonly string[]>>;
+  /** lift-revocation: by the rotation of each revision that was freed, the number of the path that it has from then on. */
+  readonly reinstated?: Readonly<Record<string, number>>;
   /** move-pods: the boots that were counted, by the same key. */
   readonly boots?: Readonly<Record<string, readonly string[]>>;
 }

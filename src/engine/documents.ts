@@ -3,23 +3,40 @@ import type pg from 'pg';
 import type { Digest } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import { documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
+import { liftBar, type Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
 import type { Git, Snapshot } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault } from '#src/errors.ts';
 import type { Documents } from '#src/world.ts';
-import { rejudgeRelease, trustInForce, type Verifying } from '#state/document-loaders.ts';
+import { documentLoaders, rejudgeRelease, trustInForce, type Verifying } from '#state/document-loaders.ts';
 import { acceptedDocument } from '#state/documents.ts';
 
 /** What Git approved, asked anew (`src/world.ts`). */
 export function openDocuments(parts: Verifying & { readonly pool: pg.Pool; readonly git: Git }): Documents {
   const verified: Verified = new WeakMap();
+  const { reinstatement } = documentLoaders(parts);
   return {
     signedStill: (release) => signedStill(parts, release),
-    revocations: async () => signedRevocations(parts, verified, await parts.git.tip()),
+    revocations: async () => inForce(parts.pool, await signedRevocations(parts, verified, await parts.git.tip()), reinstatement),
     isTakenIn: async (digest) => (await acceptedDocument(parts.pool, 'Revocation', digest)) !== null,
   };
+}
+
+/** A lifted revocation's file stays where it is. That it was lifted a row alone does not say: the reinstatement is verified again, and lifts what it names. */
+async function inForce(pool: pg.Pool, revocations: readonly Revocation[], load: (digest: string) => Promise<Reinstatement>): Promise<readonly Revocation[]> {
+  const { rows } = await pool.query<{ digest: string; lifted_by: string }>(
+    `select digest, lifted_by from documents where kind = 'Revocation' and lifted_by is not null and digest = any($1)`,
+    [revocations.map(({ digest }) => digest)],
+  );
+  const lifted = new Set<string>();
+  for (const { digest, lifted_by: liftedBy } of rows) {
+    const reinstatement = await load(liftedBy);
+    const revocation = revocations.find((one) => one.digest === digest && one.id === reinstatement.revocation);
+    if (revocation !== undefined && liftBar(reinstatement.path, revocation) === null) lifted.add(digest);
+  }
+  return revocations.filter(({ digest }) => !lifted.has(digest));
 }
 
 /** What a tip was found to hold, under a trust document. Every look asks, and somebody may have laid a thousand files there that no one signed. */

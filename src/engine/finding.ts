@@ -15,6 +15,7 @@ import {
   verifyRelease,
   verifyWithdrawal,
 } from '#src/domain/judge.ts';
+import { type Reinstatement, verifyReinstatement } from '#src/domain/judge-reinstatement.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
@@ -26,6 +27,7 @@ import type { Instant } from '#src/instant.ts';
 import { PLAINTEXT, type Resting } from '#state/basis.ts';
 import type { Verifying } from '#state/document-loaders.ts';
 import type { Standee, StoredKind } from '#state/documents.ts';
+import type { Lifting } from '#state/reinstatements.ts';
 import type { Arriving } from '#state/want.ts';
 import type { Barred, Withdrawal } from '#state/withdrawals.ts';
 
@@ -60,6 +62,8 @@ export interface Shelf {
   readonly basis: (release: Release) => Promise<Resting>;
   /** What stands against a withdrawal; null: nothing. Keeps the workload still until the acceptance; asked last. */
   readonly withdrawalBar: (withdrawal: Withdrawal) => Promise<Barred | null>;
+  /** Which revocation a reinstatement lifts. Keeps it still until the acceptance; asked last. */
+  readonly lifting: (reinstatement: Reinstatement) => Promise<Lifting>;
 }
 
 /** What a judgement rests on beside the shelf. */
@@ -84,7 +88,8 @@ type Fitting =
 export type Acceptable =
   | Fitting
   | { readonly kind: 'revocation'; readonly revocation: Revocation }
-  | { readonly kind: 'withdrawal'; readonly withdrawal: Withdrawal };
+  | { readonly kind: 'withdrawal'; readonly withdrawal: Withdrawal }
+  | { readonly kind: 'reinstatement'; readonly reinstatement: Reinstatement; readonly revocation: Digest };
 
 /** A judgement. */
 export interface Finding {
@@ -112,6 +117,7 @@ export async function findingOf(shelf: Shelf, judging: Judging, file: Judgeable)
   const evidence = { ...signed, verifyBundle: withoutSigners(verifyBundle, revokedSigners(revocations)) };
   if (rewrittenTo !== null) return bare('waiting', 'HistoryRewritten', `${file.path}: ${branch} was rewritten to ${rewrittenTo}`);
   if (file.kind === 'Withdrawal') return findWithdrawal(shelf, verifyWithdrawal(evidence, await shelf.now()), revocations);
+  if (file.kind === 'Reinstatement') return findReinstatement(shelf, verifyReinstatement(evidence, await shelf.now()), revocations);
   const admission: Admission = { kind: 'first', now: await shelf.now(), standing: standingOf(await shelf.series(file.path, file.digest)) };
   return findSigned({ shelf, judging, evidence, admission, file, revocations });
 }
@@ -170,6 +176,16 @@ async function findWithdrawal(shelf: Shelf, judged: Judged<Withdrawal>, revocati
   const overtaken = overtakenBy(await shelf.revocations(), revocations, withdrawal.path);
   if (overtaken !== null) return overtaken;
   return bar === null ? { judged, acceptable: { kind: 'withdrawal', withdrawal } } : bare(bar.kind, bar.reason, bar.about);
+}
+
+async function findReinstatement(shelf: Shelf, judged: Judged<Reinstatement>, revocations: readonly Standing[]): Promise<Finding> {
+  if (judged.kind !== 'accepted') return bare(judged.kind, judged.reason, judged.about);
+  const reinstatement = judged.value;
+  const lifting = await shelf.lifting(reinstatement);
+  const overtaken = overtakenBy(await shelf.revocations(), revocations, reinstatement.path);
+  if (overtaken !== null) return overtaken;
+  if (lifting.kind !== 'found') return bare(lifting.kind, lifting.reason, lifting.about);
+  return { judged, acceptable: { kind: 'reinstatement', reinstatement, revocation: lifting.revocation } };
 }
 
 async function findRelease(bench: Bench, judged: Judged<Release>): Promise<Finding> {

@@ -1,10 +1,11 @@
 /** How revisions would stand after acceptances that are in no row yet, and what a revocation or a withdrawal takes. Reads; writes nothing. */
-import type { RevisionName, TakingForecast } from '#src/domain/forecast.ts';
+import type { ReinstatementForecast, RevisionName, TakingForecast } from '#src/domain/forecast.ts';
 import { type Outlook, outlookOf } from '#src/domain/outlook.ts';
 import type { PlannedOf } from '#src/domain/plan.ts';
 import type { Known } from '#src/domain/release.ts';
 import { targetOf } from '#src/domain/target.ts';
 import type { Db } from '#state/database.ts';
+import { freedBy } from '#state/reinstatements.ts';
 import { knownRevisions } from '#state/revisions.ts';
 import { type Reach, reachOf, revokedBy } from '#state/revocations.ts';
 import { standings } from '#state/targets.ts';
@@ -80,8 +81,7 @@ export async function takingForecast(
   const targets: TakingForecast['targets'][number][] = [];
   for (const workload of [...new Set(touched.map(({ release }) => release.workload))].sort()) {
     const there = await standingAfter(db, workload, before, await knownRevisions(db, { workload }, loaders.release), loaders);
-    const name = (standing: PlannedOf | null): string | null => (standing === null ? null : nameOf(workload, standing).name);
-    targets.push({ workload, before: name(targetOf(there)), after: name(targetOf(marked(there, ids, taking.kind))) });
+    targets.push({ workload, before: runs(workload, targetOf(there)), after: runs(workload, targetOf(marked(there, ids, taking.kind))) });
   }
   // Of these the same bytes may be had at another path: a key is refused at all of its paths, and a workload has no other.
   const mayShare = taking.kind === 'revocation' && ['release', 'reference-value', 'signer', 'target'].includes(taking.revocation.subject.kind);
@@ -101,6 +101,29 @@ export async function takingForecast(
 /** Pods that its last roll counted: they have the key in their memory until they restart. null: none was rolled. */
 function podsOf({ facts: { boots } }: Known): number | null {
   return boots === undefined ? null : Object.values(boots).reduce((count, of) => count + of.length, 0);
+}
+
+/** What a reinstatement would free, and what would run then. */
+export async function reinstatementForecast(
+  db: Db,
+  { reinstatement, revocation }: Extract<Acceptable, { kind: 'reinstatement' }>,
+  before: readonly Acceptable[],
+  loaders: Loaders,
+): Promise<ReinstatementForecast> {
+  const ids = await freedBy(db, revocation);
+  const freed = await knownRevisions(db, { ids }, loaders.release);
+  const targets: ReinstatementForecast['targets'][number][] = [];
+  for (const workload of [...new Set(freed.map(({ release }) => release.workload))].sort()) {
+    const there = await standingAfter(db, workload, before, await knownRevisions(db, { workload }, loaders.release), loaders);
+    const after = there.map((one) => (ids.includes(one.id) ? { ...one, revoked: false } : one));
+    targets.push({ workload, before: runs(workload, targetOf(there)), after: runs(workload, targetOf(after)) });
+  }
+  const frees = freed.map((known) => ({ ...nameOf(known.release.workload, known), pathNumber: known.pathNumber + 1 }));
+  return { kind: 'reinstatement', revocation: reinstatement.revocation, frees, targets, stops: [] };
+}
+
+function runs(workload: string, standing: PlannedOf | null): string | null {
+  return standing === null ? null : nameOf(workload, standing).name;
 }
 
 /** Other revisions under the keys of these that still stand: whoever is refused one path is given the same bytes at the other. */

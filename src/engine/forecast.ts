@@ -22,7 +22,7 @@ import { aboutHold, openHolds } from '#state/holds.ts';
 import { knownRevisions } from '#state/revisions.ts';
 import { type Foreseen, type Loaders, wantsWith } from '#state/want.ts';
 import type { Acceptable } from './finding.ts';
-import { nameOf, standingAfter, takingForecast, withRelease } from './forecast-standing.ts';
+import { nameOf, reinstatementForecast, standingAfter, takingForecast, withRelease } from './forecast-standing.ts';
 
 /** What a forecast asks beside the rows. */
 export interface ForecastParts {
@@ -44,6 +44,8 @@ export async function forecastOf(parts: ForecastParts, db: Db, acceptable: Accep
     case 'revocation':
     case 'withdrawal':
       return { ...(await takingForecast(db, acceptable, before, parts.loaders)), referenceValues: await valuesWithout(parts, db, acceptable) };
+    case 'reinstatement':
+      return reinstatementForecast(db, acceptable, before, parts.loaders);
     case 'platform':
     case 'baseline':
       return { kind: acceptable.kind, referenceValues: await valuesWith(parts, db, acceptable), stops: [] };

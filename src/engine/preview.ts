@@ -19,6 +19,7 @@ import { clockOf, type Db } from '#state/database.ts';
 import { trustInForce, type Verifying } from '#state/document-loaders.ts';
 import { branchOf, columnsOf, isChanged, type Standee, type StoredDocument, seriesOf, storedBytes } from '#state/documents.ts';
 import { readOnly } from '#state/read-only.ts';
+import { liftingOf } from '#state/reinstatements.ts';
 import { standingRevocations } from '#state/revocations.ts';
 import { helpFor } from '#state/status.ts';
 import type { Arriving, Loaders } from '#state/want.ts';
@@ -241,6 +242,7 @@ function shelfOf({ preview, db, files, named, merged }: Room): Shelf {
     misfit: (one) => preview.misfit(db, one, arriving),
     basis: (release) => basisWith(preview, db, merged, release),
     withdrawalBar: (withdrawal) => withdrawalBar(db, withdrawal),
+    lifting: (reinstatement) => liftingOf(db, reinstatement),
   };
 }
 

@@ -225,6 +225,7 @@ function pointOf<S>(
     verdicts: verdicts.map(({ gate, verdict }) => ({ gate, evidence: verdict.evidence, goodUntil: verdict.goodUntil })),
     ownGates: (step.gates ?? []).map(({ name }) => name),
     moves: step.kind === 'decision' ? (step.moves ?? null) : null,
+    lifts: step.kind === 'decision' && step.lifts === true,
     last: workflow.steps.at(-1)?.name === step.name,
     deadlineSeconds: step.kind === 'effect' && step.startsDeadline === true ? (subject?.release.rollout.deadlineSeconds ?? null) : null,
   };

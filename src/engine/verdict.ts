@@ -6,6 +6,7 @@ import { clockOf, type Db, transaction } from '#state/database.ts';
 import { namedFiles } from '#state/document-loaders.ts';
 import { bundlesOf, documentAt, isChanged, keepBundles, lockSeries, type StoredDocument, type StoredKind, seriesOf, setVerdict } from '#state/documents.ts';
 import { appendEvent } from '#state/events.ts';
+import { acceptReinstatement, liftingOf } from '#state/reinstatements.ts';
 import { standingRevocations } from '#state/revocations.ts';
 import { lockWorkload } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
@@ -96,6 +97,7 @@ function shelfOf(tx: Db, { misfit, basis }: Intake): Shelf {
       await lockWorkload(tx, withdrawal.workload);
       return withdrawalBar(tx, withdrawal);
     },
+    lifting: (reinstatement) => liftingOf(tx, reinstatement, true),
   };
 }
 
@@ -111,5 +113,7 @@ function accept(tx: Db, { enlist, loaders }: Intake, acceptable: Acceptable): Pr
       return acceptRevocation(tx, acceptable.revocation, enlist, loaders);
     case 'withdrawal':
       return acceptWithdrawal(tx, acceptable.withdrawal, enlist);
+    case 'reinstatement':
+      return acceptReinstatement(tx, acceptable.reinstatement, acceptable.revocation, enlist);
   }
 }

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { DENY_CHANNEL, type DenyEntry, denyListSince } from '#state/deny-list.ts';
 import { acknowledge, forgetProxy } from '#state/proxies.ts';
 
-/** What a proxy refuses, whatever the KBS would say: in memory, only ever growing. */
+/** What a proxy refuses, whatever the KBS would say: in memory, read whole. A path stays refused; a guest or a device until its entry is lifted. */
 export interface DenyList {
   /** Whether the database confirmed the list within `staleSeconds`. While it is false, no key passes. */
   readonly isConfirmed: () => boolean;
@@ -83,7 +83,7 @@ interface Held {
 
 function holding(): Held {
   const paths = new Map<string, DenyEntry>();
-  const guests = new Map<string, DenyEntry>();
+  const guests = holdingGuests();
   let last = 0;
   let size = 0;
   return {
@@ -91,16 +91,44 @@ function holding(): Held {
     add: (entries) => {
       for (const entry of entries) {
         if (entry.path !== null && !paths.has(entry.path)) paths.set(entry.path, entry);
-        for (const name of [entry.initData, entry.device]) if (name !== null && !guests.has(name)) guests.set(name, entry);
+        guests.add(entry);
         last = Math.max(last, entry.id);
         size += 1;
       }
     },
     questions: {
       entryFor: (path) => paths.get(path) ?? null,
-      namesGuests: () => guests.size > 0,
-      entryForGuest: (names) => names.map((name) => guests.get(name)).find((entry) => entry !== undefined) ?? null,
+      namesGuests: guests.hasAny,
+      entryForGuest: (names) => names.map(guests.entryFor).find((entry) => entry !== null) ?? null,
       size: () => size,
+    },
+  };
+}
+
+/** Guests and devices by their names. One may be named by several revocations: a lift takes back one entry, and the others stand. */
+function holdingGuests() {
+  const byId = new Map<number, { readonly entry: DenyEntry; readonly names: readonly string[] }>();
+  const byName = new Map<string, Set<DenyEntry>>();
+  const refuse = (entry: DenyEntry): void => {
+    const names = [entry.initData, entry.device].filter((name) => name !== null);
+    if (names.length > 0) byId.set(entry.id, { entry, names });
+    for (const name of names) byName.set(name, (byName.get(name) ?? new Set()).add(entry));
+  };
+  const lift = (id: number): void => {
+    // An entry is read before its lift: ids grow in the order of the commits. What names no guest, such as a path, is never lifted.
+    const lifted = byId.get(id);
+    for (const name of lifted?.names ?? []) {
+      const entries = byName.get(name);
+      if (lifted !== undefined) entries?.delete(lifted.entry);
+      if (entries?.size === 0) byName.delete(name);
+    }
+  };
+  return {
+    hasAny: (): boolean => byName.size > 0,
+    entryFor: (name: string): DenyEntry | null => byName.get(name)?.values().next().value ?? null,
+    add: (entry: DenyEntry): void => {
+      refuse(entry);
+      if (entry.lifts !== null) lift(entry.lifts);
     },
   };
 }

@@ -231,6 +231,32 @@ it(
   SPAWNING_SECONDS * 1000,
 );
 
+it('tells what a reinstatement brings back and where, and that what is no suspension stays revoked', async () => {
+  await withServing(async (stand, first) => {
+    await stand.merge(await releaseFiles(2, { previous: digestAt(first, 'releases/w/1.yaml') }));
+    await serving(stand, 2);
+    for (const [id, serial, reason] of [['held', 2, 'certificateHold'] as const, ['lost', 1, 'keyCompromise'] as const])
+      await stand.merge(await signedBy(`revocations/${id}.yaml`, revocationText(id, { kind: 'release', workload: 'w', serial }, { reason }), [ann]));
+    const reinstatement = (id: string, revocation: string): string =>
+      yaml({ apiVersion: 'keyturn.dev/v1alpha1', kind: 'Reinstatement', id, revocation, justification: 'a test' });
+    await stand.propose({ 'reinstatements/a.yaml': reinstatement('a', 'held') });
+    const lifted = await plan(stand);
+    expect(lifted.refused).toBe(false);
+    expect(only(lifted, 'reinstatements/a.yaml')).toMatchObject({
+      ...{ verdict: 'waiting', reason: 'SignaturesMissing', onceSigned: { verdict: 'accepted' } },
+      forecast: {
+        kind: 'reinstatement',
+        revocation: 'held',
+        frees: [{ name: 's2-v2', pathNumber: 1 }],
+        targets: [{ workload: 'w', before: null, after: 's2-v2' }],
+      },
+    });
+    await stand.propose({ 'reinstatements/b.yaml': reinstatement('b', 'lost') });
+    const refused = await plan(stand);
+    expect([only(refused, 'reinstatements/b.yaml').onceSigned?.reason, refused.refused]).toEqual(['NotASuspension', true]);
+  });
+});
+
 it('tells what a withdrawal falls back to, and that one of everything is refused', async () => {
   await withServing(async (stand, first) => {
     const second = await releaseFiles(2, { previous: digestAt(first, 'releases/w/1.yaml') });

@@ -24,6 +24,21 @@ describe('the receipts that count', () => {
     expect(names(counting(receipts))).toEqual(['confirm-published', 'reopened']);
   });
 
+  it('are, after a reinstatement, those up to go-live and those younger than it, reopened again or not', () => {
+    const before = ['create-key', 'go-live', 'confirm-published', 'patch-template', 'reopened', 'patch-template'];
+    expect(names(counting(links(...before, 'reinstated', 'reopened')))).toEqual(['create-key', 'go-live', 'reinstated', 'reopened']);
+    const again = ['reinstated', 'reopened', 'confirm-published', 'patch-template'];
+    expect(names(counting(links(...before, ...again)))).toEqual(['create-key', 'go-live', ...again]);
+    expect(names(counting(links(...before, ...again, 'reopened')))).toEqual([
+      ...['create-key', 'go-live', 'reinstated', 'reopened', 'confirm-published', 'reopened'],
+    ]);
+    expect(names(counting(links(...before, ...again, 'reinstated', 'reopened')))).toEqual(['create-key', 'go-live', 'reinstated', 'reopened']);
+  });
+
+  it('all stand where it was reinstated before it was live', () => {
+    expect(names(counting(links('create-key', 'reinstated', 'go-live')))).toEqual(['create-key', 'reinstated', 'go-live']);
+  });
+
   it('all stand where it was never published', () => {
     expect(names(counting(links('create-key', 'go-live', 'reopened')))).toEqual(['create-key', 'go-live', 'reopened']);
   });

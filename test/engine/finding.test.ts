@@ -27,6 +27,7 @@ async function judged(people: Parameters<typeof release>[2], before: readonly St
     misfit: async () => null,
     basis: async () => PLAINTEXT,
     withdrawalBar: async () => null,
+    lifting: async () => ({ kind: 'waiting', reason: 'NotFound', about: 'none' }),
   };
   const initialDigest = digestOf(TRUST);
   const trust = verifyTrust({ path: 'trust/1.yaml', bytes: Buffer.from(TRUST) }, initialDigest);

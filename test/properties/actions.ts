@@ -14,6 +14,8 @@ export type Action =
   | { readonly do: 'epoch' }
   /** `back` 0: the newest release. */
   | { readonly do: 'withdraw' | 'revoke' | 'revoke-key'; readonly back: number }
+  /** The revocation that came last, or before it, is lifted: each once. */
+  | { readonly do: 'reinstate'; readonly back: number }
   | { readonly do: 'undo' | 'edit' | 'stray' | 'wake' | 'land' | 'upkeep' }
   | { readonly do: 'restart'; readonly pod: number }
   | { readonly do: 'befall'; readonly write: string; readonly hazard: Hazard }
@@ -29,7 +31,18 @@ export type Action =
 
 const HAZARDS: readonly Hazard[] = ['before', 'after-effect', 'after-record', 'answer-lost', 'late', 'late'];
 const WRITES = [
-  ...['kms create', 'weights seal', 'main policy', 'main referenceValue', 'main resource', 'main delete', 'east patch', 'east patch', 'kms disable'],
+  ...[
+    'kms create',
+    'weights seal',
+    'main policy',
+    'main referenceValue',
+    'main resource',
+    'main delete',
+    'east patch',
+    'east patch',
+    'kms disable',
+    'kms enable',
+  ],
 ] as const;
 
 /** The steps of the workflows, where a story may stop, and where a replica may sleep. */
@@ -70,6 +83,7 @@ const anything: fc.Arbitrary<Action> = fc.oneof(
   { weight: 2, arbitrary: fc.constant({ do: 'sleep-keeper' } as const) },
   { weight: 4, arbitrary: fc.constantFrom({ do: 'wake' } as const, { do: 'land' } as const) },
   { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('withdraw', 'withdraw', 'revoke', 'revoke-key'), back }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('reinstate' as const), back: fc.integer({ min: 0, max: 1 }) }) },
   { weight: 2, arbitrary: fc.constant({ do: 'epoch' } as const) },
   { weight: 3, arbitrary: fc.constantFrom({ do: 'undo' } as const, { do: 'undo' } as const, { do: 'edit' } as const, { do: 'stray' } as const) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('restart'), pod: fc.integer({ min: 0, max: 1 }) }) },
@@ -99,6 +113,8 @@ export function told(action: Action): string {
     case 'revoke':
     case 'revoke-key':
       return `${action.do} the newest${action.back === 0 ? '' : ` but ${action.back}`}`;
+    case 'reinstate':
+      return `reinstate what the last revocation${action.back === 0 ? '' : ` but ${action.back}`} took`;
     case 'restart':
       return `restart pod ${action.pod}`;
     case 'befall':

@@ -7,7 +7,7 @@ import { sweep } from '#src/engine/sweep.ts';
 import { transaction } from '#state/database.ts';
 import { changeTarget, startEpoch } from '#state/targets.ts';
 import { testRelease } from '../world/release.ts';
-import { testRevocation } from '../world/story.ts';
+import { testReinstatement, testSuspension } from '../world/story.ts';
 import type { Action } from './actions.ts';
 import { drivenUntil, keepsAsleep, looksAsleep, round, rounds, type Stage, surviving, woken } from './stage.ts';
 import { templateOf, violation } from './watch.ts';
@@ -39,6 +39,7 @@ const ACTS: Acts = {
   withdraw: (stage, { back }) => withdraw(stage, back),
   revoke: (stage, { back }) => revoke(stage, back, false),
   'revoke-key': (stage, { back }) => revoke(stage, back, true),
+  reinstate: (stage, { back }) => reinstate(stage, back),
   undo: (stage) => undo(stage),
   edit: async ({ test, watch }) => {
     watch.human();
@@ -118,7 +119,14 @@ async function revoke(stage: Stage, back: number, key: boolean): Promise<void> {
   stage.last.revocations += 1;
   const { serial } = known.release;
   const subject = key ? ({ kind: 'key', workload: 'chat', epoch: known.sealing.epoch } as const) : ({ kind: 'release', workload: 'chat', serial } as const);
-  await stage.accepting.revoke(testRevocation(subject, `revoke-${stage.last.revocations}`));
+  await stage.accepting.revoke(testSuspension(subject, `revoke-${stage.last.revocations}`));
+}
+
+async function reinstate({ accepting, test, pool }: Stage, back: number): Promise<void> {
+  const revocation = test.git.revocations.at(-1 - back);
+  if (revocation === undefined) return;
+  const { rowCount } = await pool.query(`select 1 from runs where workflow = 'reinstate' and revocation = $1`, [revocation.digest]);
+  if (rowCount === 0) await accepting.reinstate(testReinstatement(revocation), revocation);
 }
 
 /** A human brings the last template back, where admission (DESIGN §8, step 10) lets it in. */

@@ -1,6 +1,6 @@
 import { later } from '#src/instant.ts';
 import type { Action } from './actions.ts';
-import { allAnswered, blindPatch, disablesAtOnce, onePath, patched, redrawn, unlooked } from './copies.ts';
+import { allAnswered, blindPatch, disablesAtOnce, enablesAtOnce, onePath, patched, redrawn, unlooked } from './copies.ts';
 import type { Copy } from './copy.ts';
 import { annotated, inOrder, seeing, withCluster, withSends, withStep } from './edits.ts';
 
@@ -21,6 +21,7 @@ const befall = (write: string, hazard: Extract<Action, { do: 'befall' }>['hazard
 const go = (rounds: number, steps = 40): Action => ({ do: 'go', rounds, steps });
 const withdraw = (back = 0): Action => ({ do: 'withdraw', back });
 const revoke = (back = 0): Action => ({ do: 'revoke', back });
+const reinstate = (back = 0): Action => ({ do: 'reinstate', back });
 const sleep = (at: Extract<Action, { do: 'sleep' }>['at'], workflow: 'adopt-revision' | 'retire-revision' = 'adopt-revision'): Action => ({
   do: 'sleep',
   workflow,
@@ -245,5 +246,30 @@ export const RULES: readonly Rule[] = [
     says: 'a sealing is taken only when no other revision that counts uses it',
     off: { rewrites: [{ from: `and r.state <> 'retired' and r.revoked_by is null)`, to: 'and false)', in: 'looks' }] },
     script: [release({ source: 'keep' }), retiring('retire')],
+  },
+  {
+    id: 'S12',
+    says: 'what is reinstated has its own next path',
+    off: { rewrites: [{ from: 'update revisions set path_number = $2,', to: 'update revisions set path_number = $2 - 1,', in: 'looks' }] },
+    script: [release({ slow: true }), until('confirm-serving'), revoke(), reinstate(), go(5)],
+  },
+  {
+    id: 'S13',
+    says: 'a reinstatement waits for every disabling without an answer',
+    off: { emergencies: enablesAtOnce },
+    script: [
+      ...[release({ slow: true }), until('confirm-serving'), release({ slow: true }), until('confirm-serving')],
+      ...[befall('kms disable', 'late'), { do: 'revoke-key', back: 0 } as const, go(8), reinstate(), go(12), land],
+    ],
+  },
+  {
+    id: 'S14',
+    says: 'what another revocation names stays revoked',
+    off: {
+      rewrites: [{ from: 'and lifted_by is null and digest <> $1', to: 'and false and digest <> $1', in: 'looks' }],
+      // Git is asked too, and would hold it alone.
+      world: (world) => ({ ...world, documents: { ...world.documents, revocations: async () => [] } }),
+    },
+    script: [release({ slow: true }), until('confirm-serving'), revoke(), revoke(), reinstate(1), go(5)],
   },
 ];

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import { ciphertextPrefix, keyPath } from '#src/domain/paths.ts';
 import type { Known } from '#src/domain/release.ts';
 import { WANTED_STATES } from '#src/domain/release.ts';
@@ -55,6 +56,8 @@ interface Standing {
   readonly granted: boolean;
   /** By the template, or by a pod in any phase. */
   readonly named: boolean;
+  /** The same at its present path: a spec that names one from before a reinstatement gets no key, and nobody said that it would. */
+  readonly spec: boolean;
   readonly done: ReadonlySet<string>;
 }
 
@@ -66,6 +69,7 @@ export function openWatch(parts: Parts): Watch {
   const check = async (): Promise<void> => {
     const found = await standingsOf(parts, await revisions());
     for (const standing of found) checkStanding(standing);
+    await checkRevoked(pool, found);
     const template = await templateOf(test);
     if (template !== memory.template && !memory.human) checkMove(found, memory.template, template);
     Object.assign(memory, { template, human: false });
@@ -90,6 +94,10 @@ export function openWatch(parts: Parts): Watch {
   };
 }
 
+async function templateText({ cluster }: TestWorld): Promise<string> {
+  return JSON.stringify((await cluster.object(CHAT))?.object ?? null);
+}
+
 /** The rotation that the Deployment's template names; null: none. */
 export async function templateOf({ cluster }: TestWorld): Promise<string | null> {
   const found = await cluster.object(CHAT);
@@ -105,7 +113,9 @@ async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): 
   const { rows: steps } = await pool.query<{ revision: number; step: string }>(
     'select r.revision, c.step from receipts c join runs r on r.id = c.run where r.revision is not null',
   );
-  const names = [await templateOf(test), ...(await cluster.pods(CHAT)).map(({ annotations }) => annotations['keyturn.dev/rotation'] ?? null)];
+  const pods = cluster.all();
+  const names = [await templateOf(test), ...pods.map(({ annotations }) => annotations['keyturn.dev/rotation'] ?? null)];
+  const specs = [await templateText(test), ...pods.map(({ template }) => JSON.stringify(template))];
   return Promise.all(
     revisions.map(async (known) => {
       const path = keyPath(kbs.repository, known);
@@ -127,6 +137,7 @@ async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): 
         stored: key !== undefined,
         granted: kbs.policy === 'allow' || (kbs.policy !== 'deny' && kbs.policy.grants.some(({ paths }) => paths.includes(path))),
         named: names.includes(known.rotation),
+        spec: specs.some((text) => text.includes(`kbs:///${path}"`)),
         done: new Set(steps.filter(({ revision }) => revision === known.id).map(({ step }) => step)),
       };
     }),
@@ -134,13 +145,31 @@ async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): 
 }
 
 /** I2, I3 and I4, and that no key is taken from a revision that counts. */
-function checkStanding({ known, about, named, served, starts, stored, answer, done }: Standing): void {
+function checkStanding({ known, about, named, spec, served, starts, stored, answer, done }: Standing): void {
   const good = !known.revoked && known.state !== 'retired';
-  if (good && (named || ['published', 'serving', 'closing'].includes(known.state)) && !starts) throw violation(`I2: ${about}: cannot start (${answer})`);
+  // One that was superseded before it was published is closed all the same: nobody was ever told of its path.
+  const published = ['published', 'serving'].includes(known.state) || (known.state === 'closing' && known.at['confirm-published'] !== undefined);
+  if (good && (spec || published) && !starts) throw violation(`I2: ${about}: cannot start (${answer})`);
   if (known.state === 'retired' && !known.revoked && named) throw violation(`I3: ${about}: the template or a pod names it`);
   if ((known.revoked || known.state === 'retired') && served) throw violation(`I4: ${about}: can be fetched`);
   if (done.has('delete-resource') && stored) throw violation(`I4: ${about}: deleted, and there again`);
   if (good && known.sealing.taken) throw violation(`K: ${about}: its key is taken`);
+}
+
+/** What a revocation in force names is revoked, whichever others were lifted. */
+async function checkRevoked(pool: pg.Pool, found: readonly Standing[]): Promise<void> {
+  const { rows } = await pool.query<{ path: string; subject: RevocationSubject }>(
+    `select path, subject from documents where kind = 'Revocation' and verdict = 'accepted' and lifted_by is null`,
+  );
+  for (const { path, subject } of rows) {
+    const free = found.find(({ known }) => !known.revoked && names(subject, known));
+    if (free !== undefined) throw violation(`I4: ${free.about}: ${path} names it`);
+  }
+}
+
+function names(subject: RevocationSubject, { serials, sealing }: Known): boolean {
+  if (subject.kind === 'release') return serials.includes(subject.serial);
+  return subject.kind === 'key' && 'epoch' in subject && subject.epoch === sealing.epoch;
 }
 
 /** I5 and I5b: forwards, or back to what is live from what is not to run; never to what was refused. */

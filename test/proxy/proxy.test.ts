@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { teeKeyOf } from '#src/domain/attestation-result.ts';
 import type { ProxyOptions } from '#src/proxy/index.ts';
 import { transaction } from '#state/database.ts';
-import { denyPaths } from '#state/deny-list.ts';
+import { denyPaths, liftEntries } from '#state/deny-list.ts';
 import { fetchesOf } from '#state/fetches.ts';
 import { proxiesAlive, proxiesBehind } from '#state/proxies.ts';
 import { withDatabase } from '#test/postgres.ts';
@@ -217,6 +217,33 @@ test('an entry that names init-data or a device refuses the guests that have it,
     const asked = broker.reached.length;
     expect((await guest.ask('GET', URL_OF_PATH, { authorization: `Bearer ${token}` })).status).toBe(404);
     expect(broker.reached).toHaveLength(asked);
+  });
+});
+
+test('a lift lets a guest in again that no other entry names, and never a path', async () => {
+  await withProxy({}, async ({ pool, guest }) => {
+    const { cookie } = await guest.attest();
+    const initData = 'HipL4aGnmksGjsQxJf5Gg5Ay8NrNu6/acJCypX9s6qqC2u+AzSeuGoWZ2Obc3nBS';
+    const status = async () => (await guest.ask('GET', URL_OF_PATH, { cookie })).status;
+    const lift = (because: string) => transaction(pool, (tx) => liftEntries(tx, 'main', because, 'sha256:lift'));
+    for (const because of ['sha256:00', 'sha256:01'])
+      await pool.query(`insert into deny_list (kbs, init_data, because) values ('main', $1, $2)`, [initData, because]);
+    await pool.query(`select pg_notify('keyturn_deny', 'main')`);
+    await until(async () => (await status()) === 404);
+    await lift('sha256:00');
+    const { rows } = await pool.query<{ last: number }>('select max(id) as last from deny_list');
+    await until(async () => (await pool.query('select 1 from proxies where acknowledged >= $1', [rows[0]?.last])).rowCount === 1);
+    expect(await status(), 'the other names it still').toBe(404);
+    await lift('sha256:01');
+    await until(async () => (await status()) === 200);
+    await deny(pool);
+    await until(async () => (await status()) === 404);
+    await lift('retired');
+    await pool.query(`insert into deny_list (kbs, lifts, because) select 'main', id, 'by hand' from deny_list where path is not null`);
+    await pool.query(`select pg_notify('keyturn_deny', 'main')`);
+    const { rows: after } = await pool.query<{ last: number }>('select max(id) as last from deny_list');
+    await until(async () => (await pool.query('select 1 from proxies where acknowledged >= $1', [after[0]?.last])).rowCount === 1);
+    expect(await status(), 'a path is never lifted').toBe(404);
   });
 });
 

@@ -87,7 +87,7 @@ it('a checkpoint that wakes its neighbours, and a resync that wakes all of them,
       const { enlistOne, other } = interrupting(pool, wake, [neighbour, subject.rotation]);
       const point: Checkpoint = {
         ...{ run: claimed.run, subject, step: 'go-live', facts: {}, evidence: null, proof: 'observed', keep: [], goodUntil: null, verdicts: [] },
-        ...{ ownGates: [], moves: 'live', last: false, deadlineSeconds: null },
+        ...{ ownGates: [], moves: 'live', lifts: false, last: false, deadlineSeconds: null },
       };
       await expect(commitStep(pool, point, enlistOne)).resolves.toMatchObject({ kind: 'committed' });
       await expect(other.waking).resolves.toBeUndefined();

@@ -3,7 +3,7 @@ import type { Boot } from '#src/domain/kbs.ts';
 import { type Instant, parseInstant } from '#src/instant.ts';
 import { countBoot, sightBoots, sightingsAt } from '#state/boots.ts';
 import { transaction } from '#state/database.ts';
-import { denyCounts, denyListSince, denyPaths } from '#state/deny-list.ts';
+import { brokersNaming, denyCounts, denyListSince, denyPaths, liftEntries } from '#state/deny-list.ts';
 import { type FetchRecord, fetchesOf, recordFetch, recordFetches } from '#state/fetches.ts';
 import { findHandshake, type HandshakeRecord, recordHandshake } from '#state/handshakes.ts';
 import { noteProber } from '#state/probers.ts';
@@ -122,6 +122,25 @@ test('the deny-list grows with the transaction, once for each cause, and tells w
     await listener.query('select 1');
     expect(heard).toEqual(['main', 'main', 'main']);
     listener.release(true);
+  });
+});
+
+test('a lift is a row of its own for each guest that the revocation names, once; a path has none', async () => {
+  await withDatabase(async (pool) => {
+    await transaction(pool, (tx) => denyPaths(tx, 'main', ['a/b/c'], 'sha256:00'));
+    await pool.query(
+      `insert into deny_list (kbs, device, because) values ('main', 'chip', 'sha256:00'), ('main', 'chip', 'sha256:01'), ('other', 'chip', 'sha256:00')`,
+    );
+    expect(await brokersNaming(pool, 'sha256:00')).toEqual(['main', 'other']);
+    for (let time = 0; time < 2; time += 1) await transaction(pool, (tx) => liftEntries(tx, 'main', 'sha256:00', 'sha256:lift'));
+    const entries = await denyListSince(pool, 'main', 0);
+    expect(entries.map(({ path, device, lifts }) => [path, device, lifts])).toEqual([
+      ['a/b/c', null, null],
+      [null, 'chip', null],
+      [null, 'chip', null],
+      [null, null, entries[1]?.id],
+    ]);
+    await expect(pool.query(`insert into deny_list (kbs, path, lifts, because) values ('main', 'a/b/d', $1, '')`, [entries[2]?.id])).rejects.toThrow();
   });
 });
 

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { type Digest, digestOf } from '#src/digest.ts';
+import type { Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Known, Release, Revocation } from '#src/domain/release.ts';
 import type { Revoked } from '#src/domain/revocation-run.ts';
@@ -12,6 +13,7 @@ import { basisOf } from '#state/basis.ts';
 import { ensureBrokers } from '#state/brokers.ts';
 import { transaction } from '#state/database.ts';
 import { openLedger } from '#state/ledger.ts';
+import { acceptReinstatement } from '#state/reinstatements.ts';
 import { knownRevisions } from '#state/revisions.ts';
 import { lockWorkload, openRuns } from '#state/runs.ts';
 import type { Loaders } from '#state/want.ts';
@@ -30,6 +32,8 @@ export interface TestEngine {
   /** What Git's acceptance does, without Git: the document's row, and the transaction of its fact. Returns why it does not rest on what it names; null: accepted. */
   readonly accept: (release: Release) => Promise<Reason | null>;
   readonly revoke: (revocation: Revocation) => Promise<void>;
+  /** A reinstatement of an accepted revocation: what Git's acceptance does once it was judged. */
+  readonly reinstate: (reinstatement: Reinstatement, revocation: Revocation) => Promise<void>;
   /** The same for a withdrawal. Returns what stands against it; null: accepted. */
   readonly withdraw: (withdrawal: Withdrawal) => Promise<Barred | null>;
   readonly known: (serial: number) => Promise<Known>;
@@ -54,6 +58,7 @@ export interface EngineParts {
 /** Joins engine, ledger and world on a database of its own, with the baseline accepted. */
 export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: EngineParts = {}): Promise<TestEngine> {
   const releases = new Map<string, Release>();
+  const reinstatements = new Map<string, Reinstatement>();
   const baselines = new Map(test.brokers.map(({ name }) => [digestOf(`baseline ${name}`), { ...BASELINE, kbs: name }]));
   const loaders: Loaders = {
     release: async (digest) => {
@@ -78,6 +83,11 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
     revocation: async (digest) => {
       const found = test.git.revocations.find((revocation) => revocation.digest === digest);
       if (found === undefined) throw new Error(`no revocation ${digest}`);
+      return found;
+    },
+    reinstatement: async (digest) => {
+      const found = reinstatements.get(digest);
+      if (found === undefined) throw new Error(`no reinstatement ${digest}`);
       return found;
     },
     enlist,
@@ -129,6 +139,11 @@ export async function openTestEngine(pool: pg.Pool, test: TestWorld, parts: Engi
       test.git.revocations.push(revocation);
       await storeDocument(pool, 'Revocation', revocation);
       await transaction(pool, (tx) => acceptRevocation(tx, revocation, enlist, loaders));
+    },
+    reinstate: async (reinstatement, revocation) => {
+      reinstatements.set(reinstatement.digest, reinstatement);
+      await storeDocument(pool, 'Reinstatement', reinstatement);
+      await transaction(pool, (tx) => acceptReinstatement(tx, reinstatement, revocation.digest, enlist));
     },
     withdraw: async (withdrawal) => {
       await storeDocument(pool, 'Withdrawal', withdrawal);

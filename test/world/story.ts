@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { digestOf } from '#src/digest.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
+import type { Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import type { Revocation } from '#src/domain/release.ts';
 import { makeLook } from '#src/engine/look.ts';
 import { readRun } from '#state/runs.ts';
@@ -60,6 +61,19 @@ export function testRevocation(subject: RevocationSubject, id = `revoke-${JSON.s
     recovery: 'none',
   };
   return { ...document, digest: digestOf(JSON.stringify(document)), path: `revocations/${id}.yaml`, approvedBy: ['rex'] };
+}
+
+/** The same, of a reason that may be lifted. */
+export function testSuspension(subject: RevocationSubject, id: string): Revocation {
+  const revocation = { ...testRevocation(subject, id), reason: 'certificateHold' as const };
+  return { ...revocation, digest: digestOf(JSON.stringify(revocation)) };
+}
+
+/** A checked reinstatement of it. */
+export function testReinstatement({ id: revocation }: Revocation): Reinstatement {
+  const id = `lift-${revocation}`;
+  const document = { apiVersion: 'keyturn.dev/v1alpha1' as const, kind: 'Reinstatement' as const, id, revocation, justification: 'a false alarm' };
+  return { ...document, digest: digestOf(JSON.stringify(document)), path: `reinstatements/${id}.yaml`, approvedBy: ['ada', 'bo'] };
 }
 
 /** The serials whose paths the installed policy grants; `allow` and `deny` where somebody else's is installed. */

@@ -20,7 +20,8 @@ export const nothingIsRevoked: Gate = {
   },
 };
 
-async function touches({ subject, digest }: Revocation, known: Known, world: World): Promise<boolean> {
+/** Whether a revocation names a revision, or holds it because it cannot be carried out yet. */
+export async function touches({ subject, digest }: Revocation, known: Known, world: World): Promise<boolean> {
   const { release } = known;
   const isAhead = async (): Promise<boolean> => !(await world.documents.isTakenIn(digest));
   switch (subject.kind) {

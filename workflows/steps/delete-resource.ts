@@ -19,6 +19,21 @@ export const deleteResources: Effect<Revoked> = {
   act: (look) => deleteAt(look, placesOfAll(look)),
 };
 
+/** The same for every path that a revision had before it was reinstated: its present one is another. */
+export const deleteFormerResources: Effect<Revoked> = {
+  kind: 'effect',
+  name: 'delete-former-resources',
+  observe: (look) => deleted(look, formerPlaces(look)),
+  act: (look) => deleteAt(look, formerPlaces(look)),
+};
+
+function formerPlaces({ world, subject }: Look<Revoked>): readonly Place[] {
+  return subject.revisions.flatMap((known) => {
+    const former = subject.facts.reinstated?.[known.rotation] ?? 0;
+    return Array.from({ length: former }, (_, pathNumber) => placesOf(world, { ...known, pathNumber })).flat();
+  });
+}
+
 function placesOfAll({ world, subject }: Look<Revoked>): readonly Place[] {
   return subject.revisions.flatMap((known) => placesOf(world, known));
 }

@@ -3,10 +3,16 @@ import type { Wrapped } from '#src/domain/kbs.ts';
 import type { Revoked } from '#src/domain/revocation-run.ts';
 import { later } from '#src/instant.ts';
 import { targetHasOwnCiphertext } from '../gates/target-has-own-ciphertext.ts';
-import { enabledKeysOf } from '../keys.ts';
+import { enabledKeysOf, pendingWrite } from '../keys.ts';
 import { placesOf } from '../places.ts';
 import { refusalOfCanary } from '../resource.ts';
 import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
+
+/**
+ * An enabling without an answer is waited for this long, as AWS takes a signed request for at most a quarter
+ * of an hour. One that a frozen sender lets go later still opens nothing to a guest: no path has the key.
+ */
+const LATE_ENABLE_SECONDS = 900;
 
 /** The old key opens nothing any more: proven by its store's refusal of the canary, since a status field proves nothing. Reversible. */
 export const disableKey: Effect = { kind: 'effect', name: 'disable-key', gates: [targetHasOwnCiphertext], observe, act };
@@ -48,6 +54,9 @@ async function observe(look: Look): Promise<Seen | NotYet> {
   if (keyId === undefined) return observeUnused(look);
   const refusals = await refusalsOf(look, keyId);
   if (refusals === null) return notYet('KeyStillEnabled', keyId);
+  // A reinstatement that another revocation overtook: its enabling may still be on its way.
+  const pending = await pendingWrite(look, look.subject, 'enable', LATE_ENABLE_SECONDS);
+  if (pending !== null) return pending;
   return proven(look, keyId, refusals);
 }
 

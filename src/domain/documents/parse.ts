@@ -122,9 +122,8 @@ function unsupportedField(document: ParsedDocument): Mistake | null {
       return platformUnsupported(document);
     case 'Revocation':
     case 'Withdrawal':
-      return null;
     case 'Reinstatement':
-      return { field: 'kind', expected: 'Release, Revocation, Withdrawal, Platform, Baseline or Trust' };
+      return null;
   }
 }
 

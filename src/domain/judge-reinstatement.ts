@@ -1,0 +1,46 @@
+import type { Instant } from '../instant.ts';
+import { parseDocument } from './documents/parse.ts';
+import type { ReinstatementDocument, RevocationDocument } from './documents/trust.ts';
+import { type Checked, type Evidence, type Judged, signedBy, trustBar } from './judge.ts';
+import type { Reason } from './reasons.ts';
+
+/** A checked reinstatement. */
+export type Reinstatement = Checked<ReinstatementDocument>;
+
+/** Why something is not lifted. */
+interface Bar {
+  readonly kind: 'waiting' | 'refused';
+  readonly reason: Reason;
+  readonly about: string;
+}
+
+/**
+ * What a lift is built for: what revokes revisions, and what names guests in the proxies' deny-list. A
+ * subject that is not here stays revoked whoever asks, until somebody has said what lifting it means.
+ */
+const LIFTED: readonly RevocationDocument['subject']['kind'][] = ['key', 'release', 'workload', 'all', 'device', 'target'];
+
+/**
+ * Judges a reinstatement: signed by enough recoverers, who are never one alone by the rules of the trust
+ * document that it names. Whether what it names can be lifted is `liftBar`'s to say. `now` null: its
+ * signatures' second judgement, when the trust document's expiry is not asked any more.
+ */
+export function verifyReinstatement(evidence: Evidence, now: Instant | null): Judged<Reinstatement> {
+  const { file, trust } = evidence;
+  const parsed = parseDocument(file.path, file.bytes);
+  if (parsed.kind === 'bad') return { ...parsed, kind: 'refused' };
+  if (parsed.document.kind !== 'Reinstatement') return { kind: 'refused', reason: 'WrongPlace', about: `${file.path}: kind: expected Reinstatement` };
+  const late = now === null ? null : trustBar(file.path, trust, now);
+  return late ?? signedBy(evidence, trust.roles.recoverers, parsed.document);
+}
+
+/**
+ * What stands against lifting an accepted revocation; null: nothing. Only `certificateHold` says that it
+ * may be taken back (RFC 5280 §5.3.1); every other reason says that the thing itself is not to be trusted
+ * any more, and the way on is a successor. Pure.
+ */
+export function liftBar(path: string, { id, reason, subject }: Pick<RevocationDocument, 'id' | 'reason' | 'subject'>): Bar | null {
+  if (reason !== 'certificateHold') return { kind: 'refused', reason: 'NotASuspension', about: `${path}: revocation: ${id} says ${reason}` };
+  if (LIFTED.includes(subject.kind)) return null;
+  return { kind: 'waiting', reason: 'NotSupportedYet', about: `${path}: revocation: ${id} is of a ${subject.kind}: lifting it is not built yet` };
+}
