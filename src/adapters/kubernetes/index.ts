@@ -90,7 +90,8 @@ export function openKubernetes(name: string, config: KubernetesConfig): Kubernet
       if (!(await mine())) return;
       const reply = await session.send({ method: 'POST', path, query: {}, body: { type: 'application/json', text: JSON.stringify(eviction) } });
       // Gone, or another pod of that name: the one that was meant is not there any more.
-      if (reply.status === 404 || reply.status === 409) return;
+      if (saysMissing(reply, pod) || reply.status === 409) return;
+      // 429: a disruption budget forbids it now; it is asked again at the next look.
       if (reply.status !== 200 && reply.status !== 201) throw faultOf(reply, what);
     },
     pods: async (target) => {
