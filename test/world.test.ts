@@ -60,6 +60,6 @@ keyBrokerContract('the test world’s KBS', async () => {
 evictionContract('the test world’s cluster', async () => {
   const { cluster } = await open();
   cluster.add({ name: 'evicted', replicas: 2 });
-  const target = { cluster: cluster.name, namespace: 'inference', apiVersion: 'apps/v1', kind: 'Deployment', name: 'evicted' };
+  const target = { cluster: cluster.name, namespace: 'inference', apiVersion: 'apps/v1', kind: 'Deployment', name: 'evicted' } as const;
   return { cluster, target, tick: cluster.tick, close };
 });
