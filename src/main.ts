@@ -10,6 +10,7 @@ await run(
     { word: 'why', summary: 'tell why a pod, a rotation or a workload waits or was denied', load: () => import('./commands/why.ts') },
     { word: 'plan', summary: 'tell what a merge would bring about, and what would refuse it', load: () => import('./commands/plan.ts') },
     { word: 'release', summary: 'write a workload’s next release', load: () => import('./commands/release.ts') },
+    { word: 'revoke', summary: 'stop trusting something, now', load: () => import('./commands/revoke.ts') },
     { word: 'hold', summary: 'stop a rotation, a workload, or everything', load: () => import('./commands/hold.ts') },
     { word: 'resume', summary: 'lift a hold', load: () => import('./commands/resume.ts') },
     { word: 'sign', summary: 'sign a document', load: () => import('./commands/sign.ts') },

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { Digest } from '#src/digest.ts';
 import type { Json } from '#src/domain/json.ts';
 import type { Wrapped } from '#src/domain/kbs.ts';
 import { keyPath } from '#src/domain/paths.ts';
@@ -158,7 +159,21 @@ async function finish(tx: Db, point: Pick<Checkpoint, 'run' | 'subject' | 'moves
   // Whoever waits for this subject's state is woken; the run itself goes on in this very look.
   const woken = point.moves !== null || point.last ? await openRuns(tx, run.workload) : [];
   for (const id of woken) if (id !== run.id) await enlist(tx, id, null);
-  if (point.last) await announceFinished(tx, run);
+  if (!point.last) return;
+  if (run.subject.kind === 'revocation') await announceCarriedOut(tx, run, run.subject.revocation);
+  else await announceFinished(tx, run);
+}
+
+/** All that a revocation asks for is done, and proven by a receipt each. */
+async function announceCarriedOut(tx: Db, run: Run, digest: Digest): Promise<void> {
+  const { rows } = await tx.query<{ path: string; touched: string[] }>(
+    `select path, array(select distinct workload from revisions where revoked_by = $1 order by workload) as touched
+     from documents where digest = $1 and kind = 'Revocation' and verdict = 'accepted' limit 1`,
+    [digest],
+  );
+  const path = rows[0]?.path ?? '';
+  const body = { path, id: path.replace(/^revocations\/|\.yaml$/g, ''), workloads: rows[0]?.touched ?? [], workflow: run.workflow };
+  await appendEvent(tx, { event: 'revocation-finished', run: run.id, workload: run.workload === '*' ? null : run.workload, body });
 }
 
 /** A rotation is finished when its adopt run and every retire run that it caused have ended. */

@@ -1,6 +1,7 @@
 /** The world that the workflows are tested against keeps the same contracts as the adapters. */
 import type pg from 'pg';
 import { afterAll } from 'vitest';
+import { evictionContract } from './contracts/eviction.ts';
 import { keyBrokerContract } from './contracts/key-broker.ts';
 import { keyStoreContract } from './contracts/key-store.ts';
 import { withDatabase } from './postgres.ts';
@@ -54,4 +55,11 @@ keyBrokerContract('the test world’s KBS', async () => {
     advance: test.advance,
     close,
   };
+});
+
+evictionContract('the test world’s cluster', async () => {
+  const { cluster } = await open();
+  cluster.add({ name: 'evicted', replicas: 2 });
+  const target = { cluster: cluster.name, namespace: 'inference', apiVersion: 'apps/v1', kind: 'Deployment', name: 'evicted' } as const;
+  return { cluster, target, tick: cluster.tick, close };
 });

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 
 /** Where what outlives the lab goes, unless `--out` says otherwise. */
 const OUT_FOLDER = '.keyturn';
@@ -7,6 +7,7 @@ const OUT_FOLDER = '.keyturn';
 interface LabCommandOptions {
   readonly once?: true;
   readonly json?: true;
+  readonly story: 'rotation' | 'revocation';
   readonly model?: string;
   readonly out: string;
   readonly kbs?: string;
@@ -39,6 +40,7 @@ async function lab(options: LabCommandOptions): Promise<void> {
   };
   const last = await runLab({
     mainFile: resolve(import.meta.dirname, '../main.ts'),
+    story: options.story,
     once: options.once === true,
     model: options.model === undefined ? null : resolve(options.model),
     outFolder: resolve(options.out),
@@ -75,7 +77,12 @@ function interruption(): AbortSignal {
 export function register(program: Command): void {
   program
     .command('lab')
-    .description('tell the story of three rotations against far sides on this machine; insecure by design, for looking and testing')
+    .description('tell the story of three rotations, or of a revocation, against far sides on this machine; insecure by design, for looking and testing')
+    .addOption(
+      new Option('--story <name>', 'rotation: three of them; revocation: a key is revoked in the middle of one')
+        .choices(['rotation', 'revocation'])
+        .default('rotation'),
+    )
     .option('--once', 'end when the story is told, instead of staying up')
     .option('--json', 'print events, one JSON object a line, and nothing else')
     .option('--model <dir>', 'seal this folder of weights, instead of 64 MiB of our own making')

@@ -49,6 +49,9 @@ export interface Loop {
 /** A head over the log at least this often (DESIGN §8, *Receipts*). */
 const HEAD_SECONDS = 60;
 
+/** Beside the rotations, never behind them: emergencies come one at a time, and one that waits for a far side keeps no other waiting. */
+const REVOCATIONS_AT_ONCE = 4;
+
 /** A pass over Git, or whatever else repeats, may wait for a far side: what it did not do, another replica does at its next turn. */
 const TASKS_SECONDS = 1;
 
@@ -66,7 +69,9 @@ export async function startLoop(parts: LoopParts): Promise<Loop> {
     // What a finished run wrote is signed now, not in a minute.
     if (looked.kind === 'ended') heads.give();
   };
-  await wake.work('run', (id, signal) => asked(engine, () => look(id, signal), onBug), { concurrency: parts.concurrency });
+  const handle = (id: string, signal: AbortSignal): Promise<void> => asked(engine, () => look(id, signal), onBug);
+  await wake.work('run', handle, { concurrency: parts.concurrency });
+  await wake.work('revocation', handle, { concurrency: REVOCATIONS_AT_ONCE });
   // The windows may be others than those that it rests by.
   await guarded(engine, 'windows', async () => wakeAll(engine, wake, await runsWaitingFor(engine.pool, ['WindowClosed'])), onBug);
   const every = (seconds: number, name: string, task: () => Promise<unknown>, hinted?: Hints): Promise<void> =>

@@ -1,4 +1,5 @@
 import type { Reason } from '#src/domain/reasons.ts';
+import type { Git } from '#src/domain/repository.ts';
 import { lookAt } from '#src/domain/signatures.ts';
 import type { verifyTrust } from '#src/domain/trust.ts';
 import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation } from '#state/acceptance.ts';
@@ -25,6 +26,9 @@ export interface Outcome {
   readonly about: string | null;
 }
 
+/** What settling a document needs: Git is not asked, only named. */
+export type Settling = Omit<Intake, 'git'> & { readonly git: Pick<Git, 'branch'> };
+
 /**
  * Judges one document in one transaction, under the lock of its series, and writes the verdict where it
  * changed; null: nothing changed. What is accepted takes effect in that same transaction.
@@ -35,31 +39,40 @@ export async function settle(
   trust: ReturnType<typeof verifyTrust>,
   rewrittenTo: string | null,
 ): Promise<Outcome | null> {
-  return transaction(intake.pool, async (tx) => {
-    await lockSeries(tx, row.path);
-    const current = await documentAt(tx, row.path, row.digest);
-    if (current === null || current.verdict !== 'waiting') return null;
-    const judging = { ...intake, trust, branch: intake.git.branch, rewrittenTo };
-    const { judged, acceptable } = await findingOf(shelfOf(tx, intake), judging, current);
-    const outcome: Outcome =
-      judged.kind === 'accepted'
-        ? { path: row.path, kind: row.kind, verdict: 'accepted', reason: null, about: null }
-        : { path: row.path, kind: row.kind, verdict: judged.kind, reason: judged.reason, about: storable(judged.about) };
-    if (outcome.verdict === 'waiting' && outcome.reason === current.reason && outcome.about === current.about) return null;
-    const approvedBy = judged.kind === 'accepted' ? judged.value.approvedBy : [];
-    const trustVersion = trust.kind === 'trusted' ? trust.trust.version : null;
-    await setVerdict(tx, current, { verdict: outcome.verdict, reason: outcome.reason, about: outcome.about, trustVersion, approvedBy });
-    if (judged.kind === 'accepted') {
-      await keepGoodBundles(tx, intake, current, trust);
-      if (acceptable !== null) await accept(tx, intake, acceptable);
-    }
-    await tell(tx, intake, outcome);
-    return outcome;
-  });
+  return transaction(intake.pool, (tx) => settleIn(tx, intake, row, trust, rewrittenTo));
+}
+
+/** The same in the caller's transaction. */
+export async function settleIn(
+  tx: Db,
+  intake: Settling,
+  row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>,
+  trust: ReturnType<typeof verifyTrust>,
+  rewrittenTo: string | null,
+): Promise<Outcome | null> {
+  await lockSeries(tx, row.path);
+  const current = await documentAt(tx, row.path, row.digest);
+  if (current === null || current.verdict !== 'waiting') return null;
+  const judging = { ...intake, trust, branch: intake.git.branch, rewrittenTo };
+  const { judged, acceptable } = await findingOf(shelfOf(tx, intake), judging, current);
+  const outcome: Outcome =
+    judged.kind === 'accepted'
+      ? { path: row.path, kind: row.kind, verdict: 'accepted', reason: null, about: null }
+      : { path: row.path, kind: row.kind, verdict: judged.kind, reason: judged.reason, about: storable(judged.about) };
+  if (outcome.verdict === 'waiting' && outcome.reason === current.reason && outcome.about === current.about) return null;
+  const approvedBy = judged.kind === 'accepted' ? judged.value.approvedBy : [];
+  const trustVersion = trust.kind === 'trusted' ? trust.trust.version : null;
+  await setVerdict(tx, current, { verdict: outcome.verdict, reason: outcome.reason, about: outcome.about, trustVersion, approvedBy });
+  if (judged.kind === 'accepted') {
+    await keepGoodBundles(tx, intake, current, trust);
+    if (acceptable !== null) await accept(tx, intake, acceptable);
+  }
+  await tell(tx, intake, outcome);
+  return outcome;
 }
 
 /** What carried the acceptance is looked at first from now on, whatever is laid beside the document later. */
-async function keepGoodBundles(tx: Db, { verifyBundle }: Intake, file: StoredDocument, trust: ReturnType<typeof verifyTrust>): Promise<void> {
+async function keepGoodBundles(tx: Db, { verifyBundle }: Settling, file: StoredDocument, trust: ReturnType<typeof verifyTrust>): Promise<void> {
   if (trust.kind === 'bad') return;
   const looked = lookAt(file, await bundlesOf(tx, file.path, 'present'), trust.trust.keys, verifyBundle);
   const good = looked.flatMap(({ path, verdict }) => (verdict.kind === 'signed' ? [path] : []));
@@ -73,7 +86,7 @@ const INCOMPLETE: readonly (Reason | null)[] = [null, 'SignaturesMissing', 'File
  * Refusals are events, whether another document is needed or a better signature would do. So is a
  * revocation that nobody may have meant: it changes nothing, and somebody has to look.
  */
-async function tell(tx: Db, { log }: Intake, outcome: Outcome): Promise<void> {
+async function tell(tx: Db, { log }: Settling, outcome: Outcome): Promise<void> {
   const { path, kind, verdict, reason, about } = outcome;
   const isAlert = verdict === 'refused' || (verdict === 'waiting' && (kind === 'Revocation' || !INCOMPLETE.includes(reason)));
   if (isAlert) await appendEvent(tx, { event: 'refused', run: null, workload: null, body: { path, kind, reason, about } });
@@ -82,7 +95,7 @@ async function tell(tx: Db, { log }: Intake, outcome: Outcome): Promise<void> {
 }
 
 /** What was taken in before, as this transaction sees it. */
-function shelfOf(tx: Db, { misfit, basis }: Intake): Shelf {
+function shelfOf(tx: Db, { misfit, basis }: Settling): Shelf {
   return {
     now: clockOf(tx),
     isChanged: (path, digest) => isChanged(tx, path, digest),
@@ -101,7 +114,7 @@ function shelfOf(tx: Db, { misfit, basis }: Intake): Shelf {
   };
 }
 
-function accept(tx: Db, { enlist, loaders }: Intake, acceptable: Acceptable): Promise<void> {
+function accept(tx: Db, { enlist, loaders }: Settling, acceptable: Acceptable): Promise<void> {
   switch (acceptable.kind) {
     case 'release':
       return acceptRelease(tx, acceptable.release, enlist, acceptable.resting);

@@ -5,18 +5,17 @@ import { runGit } from './host.ts';
 import type { Setting } from './setting.ts';
 import { accessOf, podNames } from './workload.ts';
 
-/** The key of the story's last rotation: epochs count per workload, and every rotation of the story has a key of its own. */
-const EPOCH_IN_SERVICE = 3;
-const REVOCATION_ID = 'leaked-key';
+/** The key that serves when a story is told (epochs count per workload, and every rotation has a key of its own), and a name for its revocation. */
+const IN_SERVICE = { rotation: { epoch: 3, id: 'leaked-key' }, revocation: { epoch: 1, id: 'leaked-again' } } as const;
 
 /** Makes a clone that a person can commit in, with a revocation in it that nobody has signed yet. Returns its folder. */
-async function makeClone(setting: Setting): Promise<string> {
+async function makeClone(setting: Setting, { epoch, id }: (typeof IN_SERVICE)[keyof typeof IN_SERVICE]): Promise<string> {
   const clone = join(setting.folder, 'releases');
   await runGit(setting.folder, ['clone', '--quiet', setting.farSides.gitFolder, clone]);
   await runGit(clone, ['config', 'user.name', 'lab']);
   await runGit(clone, ['config', 'user.email', 'lab@keyturn.invalid']);
-  await mkdir(join(clone, 'revocations'));
-  await writeFile(join(clone, 'revocations', `${REVOCATION_ID}.yaml`), revocationText(REVOCATION_ID, EPOCH_IN_SERVICE));
+  await mkdir(join(clone, 'revocations'), { recursive: true });
+  await writeFile(join(clone, 'revocations', `${id}.yaml`), revocationText(id, epoch));
   return clone;
 }
 
@@ -30,8 +29,8 @@ async function makeCurl(setting: Setting): Promise<string> {
 }
 
 /** What a person can do with a lab that stays up: lines with this lab's real paths, to be copied into another terminal. */
-export async function advise(setting: Setting): Promise<readonly string[]> {
-  const [clone, curl] = await Promise.all([makeClone(setting), makeCurl(setting)]);
+export async function advise(setting: Setting, story: keyof typeof IN_SERVICE): Promise<readonly string[]> {
+  const [clone, curl] = await Promise.all([makeClone(setting, IN_SERVICE[story]), makeCurl(setting)]);
   const { url, names } = await podNames(accessOf(setting.farSides.kubeconfig));
   const keyturn = `${process.execPath} ${setting.keyturn.mainFile}`;
   const [revoker] = setting.approvers;
@@ -44,7 +43,7 @@ export async function advise(setting: Setting): Promise<readonly string[]> {
     `  tail -f ${join(setting.folder, 'logs')}/*.log`,
     'revoke the key in service:',
     `  cd ${clone}`,
-    `  ${keyturn} sign revocations/${REVOCATION_ID}.yaml --key ${revoker?.keyFile} --signer ${revoker?.id}`,
+    `  ${keyturn} sign revocations/${IN_SERVICE[story].id}.yaml --key ${revoker?.keyFile} --signer ${revoker?.id}`,
     '  git add --all && git commit --quiet --message revoke && git push --quiet',
     'then restart a pod; the one that takes its place gets no key:',
     `  ${curl} --request DELETE --output /dev/null ${url}/${names[0]}`,

@@ -69,6 +69,30 @@ export async function fetchKey(order: FetchOrder): Promise<Secret> {
   throw new Error('request unauthorized');
 }
 
+/** A guest that has attested, and asks for its key again and again with what it got for that. */
+export interface Asker {
+  /** `released`, or how it was refused: the last segment of the error's `type`, or the status. */
+  readonly ask: () => Promise<string>;
+  readonly close: () => Promise<void>;
+}
+
+/** Attests once. Its token outlives a story: what it is told later is about its key. Throws Error where it does not attest. */
+export async function openAsker(order: FetchOrder): Promise<Asker> {
+  const agent = new Agent({ localAddress: order.address });
+  const send = sender(order, agent);
+  const { token } = await handshake(order, send).catch(async (thrown: unknown) => {
+    await agent.destroy();
+    throw thrown;
+  });
+  return {
+    ask: async () => {
+      const { status, text } = await send('GET', `/kbs/v0/resource/${order.path}`, { authorization: `Bearer ${token}` }, null);
+      return status === 200 ? 'released' : (/"type":\s*"[^"]*\/([A-Za-z]+)"/.exec(text)?.[1] ?? String(status));
+    },
+    close: () => agent.destroy(),
+  };
+}
+
 function closing(agent: Agent): { readonly agent: Agent } & AsyncDisposable {
   return { agent, [Symbol.asyncDispose]: () => agent.destroy() };
 }

@@ -1,16 +1,24 @@
 import { advise } from './advice.ts';
 import type { LabEvent } from './children.ts';
 import { type Ending, exportReceipts } from './receipts.ts';
-import { openSetting } from './setting.ts';
+import { openSetting, type Setting } from './setting.ts';
 import { tellOfAge, tellStory } from './story.ts';
+import { tellRevocation } from './story-revocation.ts';
 import { failure } from './watch.ts';
 
-/** The rotations that the story promises: a first release, the one that takes its place, and the same under the next key. */
-const STORY_ROTATIONS = 3;
+/**
+ * The rotations that a story promises. `rotation`: a first release, the one that takes its place, and the same under the next key.
+ * `revocation`: a first release; the second's key is revoked before it serves.
+ */
+const STORY_ROTATIONS = { rotation: 3, revocation: 1 } as const;
+
+/** What the lab tells. */
+export type StoryName = keyof typeof STORY_ROTATIONS;
 const DAY_MILLISECONDS = 86_400_000;
 
 /** What `keyturn lab` asks for. */
 export interface LabOptions {
+  readonly story: StoryName;
   /** The product's entry, `src/main.ts`: its other commands run as children. */
   readonly mainFile: string;
   /** true: end when the story is told. false: stay up until `signal` says so. */
@@ -54,24 +62,35 @@ async function tell(options: LabOptions, time: LabTime): Promise<Ending> {
     const { folder, configFile, kubeconfigFile, dashboardUrl, publicUrl, farSides } = setting;
     const places = { dashboard: dashboardUrl, proxy: publicUrl, repository: farSides.git.url, folder, config: configFile, kubeconfig: kubeconfigFile };
     options.onEvent({ event: 'lab-ready', at: time.now(), ...places });
-    await tellStory(setting, options.signal);
-    await tellOfAge(setting, options.signal, (days) => {
-      time.move(days);
-      options.onEvent({ event: 'clock-moved', at: time.now(), days });
-    });
+    const found = await storyOf(setting, options, time);
     if (!options.once) {
-      options.onTold(await advise(setting));
+      options.onTold(await advise(setting, options.story));
       await untilInterrupted(options.signal);
     }
     await setting.endChildren();
-    return await exportReceipts(setting.keyturn, configFile, setting.keys.receiptsPublicKeyFile, options.outFolder);
+    return { ...found, ...(await exportReceipts(setting.keyturn, configFile, setting.keys.receiptsPublicKeyFile, options.outFolder)) };
   } finally {
     await setting.close();
   }
 }
 
+/** Tells it, and gives what its last line says beside the export's figures. */
+async function storyOf(setting: Setting, { story, signal, onEvent }: LabOptions, time: LabTime): Promise<object> {
+  switch (story) {
+    case 'revocation':
+      return tellRevocation(setting, signal, { onEvent, now: time.now });
+    case 'rotation':
+      await tellStory(setting, signal);
+      await tellOfAge(setting, signal, (days) => {
+        time.move(days);
+        onEvent({ event: 'clock-moved', at: time.now(), days });
+      });
+      return {};
+  }
+}
+
 /**
- * Sets the lab up, tells the story of three rotations, and closes everything. Returns the last event,
+ * Sets the lab up, tells its story, and closes everything. Returns the last event,
  * `lab-finished`; after a failure it says `failed` and about what, or `"chain":"broken"`. Never throws.
  */
 export async function runLab(options: LabOptions): Promise<LabEvent> {
@@ -79,11 +98,12 @@ export async function runLab(options: LabOptions): Promise<LabEvent> {
   const time = openTime();
   const last = (rest: Record<string, unknown>): LabEvent => {
     const seconds = Math.round((performance.now() - startedAt) / 100) / 10;
-    return { event: 'lab-finished', at: time.now(), story: 'rotation', ...rest, seconds };
+    return { event: 'lab-finished', at: time.now(), story: options.story, ...rest, seconds };
   };
   try {
     const ending = await tell(options, time);
-    if (ending.rotations < STORY_ROTATIONS) throw failure('NotFound', `the export shows ${ending.rotations} rotations; the story has ${STORY_ROTATIONS}`);
+    const promised = STORY_ROTATIONS[options.story];
+    if (ending.rotations < promised) throw failure('NotFound', `the export shows ${ending.rotations} rotations; the story has ${promised}`);
     return last({ ...ending });
   } catch (thrown) {
     // Whatever failed after an interruption failed because of it.

@@ -3,8 +3,9 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { KeyedCertificate } from './certificates.ts';
+import { evict } from './kubernetes-eviction.ts';
 import type { ApiObject, Json, JsonMap } from './kubernetes-json.ts';
-import { KINDS, type Kind } from './kubernetes-kinds.ts';
+import { KINDS, type Kind, PODS } from './kubernetes-kinds.ts';
 import { fieldSelector, labelSelector, type Selector } from './kubernetes-select.ts';
 import { badRequest, expiredPage, forbidden, isRefusal, noSuchResource, refusal, unauthorized } from './kubernetes-status.ts';
 import type { Store } from './kubernetes-store.ts';
@@ -104,6 +105,7 @@ async function work(desk: Desk, verb: string, place: Place, query: URLSearchPara
     case 'list':
       return list(desk, place, query);
     case 'create':
+      if (isEviction(place)) return evict(desk.verbs, place, await bodyOf(request), options().dryRun);
       return desk.verbs.create(place, await bodyOf(request), options());
     case 'update':
       return desk.verbs.update(place, await bodyOf(request), options());
@@ -243,9 +245,13 @@ function placeOf(pathname: string): Place {
 
 function verbOf(method: string, place: Place, query: URLSearchParams): string {
   if (method === 'GET') return place.name !== '' ? 'get' : ['true', '1'].includes(query.get('watch') ?? '') ? 'watch' : 'list';
-  // Nothing is created at the place of one object: bindings and evictions are not the lab's.
-  if (method === 'POST' && place.name !== '') return 'post';
+  // Nothing else is created at the place of one object: bindings are not the lab's.
+  if (method === 'POST' && place.name !== '' && !isEviction(place)) return 'post';
   return { POST: 'create', PUT: 'update', PATCH: 'patch', DELETE: 'delete' }[method] ?? method.toLowerCase();
+}
+
+function isEviction({ kind, name, subresource }: Place): boolean {
+  return kind === PODS && name !== '' && subresource === 'eviction';
 }
 
 async function bodyOf(request: IncomingMessage, broken = 'the object provided is unrecognized'): Promise<Json> {

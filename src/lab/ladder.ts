@@ -30,6 +30,7 @@ export function openLadder(options: { readonly startedAt: number; readonly colou
   let moved = 0;
   return (event) => {
     if (event.event === 'clock-moved' && typeof event.days === 'number') moved += event.days * DAY_MILLISECONDS;
+    if (event.event === 'time-line') return timeLineOf(event.entries);
     const run = textOf(event.run);
     const named = subjectOf(event);
     // A run's own name says which workflow it is; only some of its events tell that.
@@ -47,6 +48,15 @@ export function openLadder(options: { readonly startedAt: number; readonly colou
     const seconds = ((sinceStart >= moved ? sinceStart - moved : sinceStart) / 1000).toFixed(1);
     return lineOf(seconds, rung, options.colour);
   };
+}
+
+/** The story's end once more: each refusal by its time since the webhook, and how that is known. */
+function timeLineOf(entries: unknown): string {
+  const lines = (Array.isArray(entries) ? entries : []).map((entry: Readonly<Record<string, unknown>>) => {
+    const [milliseconds, what, proof] = [entry.milliseconds, entry.what, entry.proof].map(textOf);
+    return `LAB ${`${milliseconds} ms`.padStart(10)}  ${what?.padEnd(WIDTH.name + 10)}  ${proof}`.trimEnd();
+  });
+  return ['LAB from the webhook of the revocation:', ...lines].join('\n');
 }
 
 function lineOf(seconds: string, rung: Rung, colour: boolean): string {
@@ -90,6 +100,16 @@ function rungOf(event: LabEvent, subject: string): Rung | null {
       return { subject, kind: 'due', name: 'destruction', said: `epoch ${textOf(event.epoch)}, since ${textOf(event.dueAt)}`, colour: 'bold' };
     case 'reopened':
       return { subject, kind: 'reopened', name: '', said: 'the target again', colour: 'bold' };
+    case 'guest-refused':
+      return {
+        subject,
+        kind: 'guest',
+        name: 'refused',
+        said: `${reason.replace(/: $/, '')} by ${textOf(event.where)} ${textOf(event.milliseconds)} ms after the webhook`,
+        colour: 'bold',
+      };
+    case 'revocation-finished':
+      return { subject, kind: 'finished', name: documentOf(event), said: 'carried out: every refusal has its receipt', colour: 'bold' };
     case 'rotation-finished':
       return { subject, kind: 'finished', name: 'rotation', said: retiredOf(event), colour: 'bold' };
     case 'lab-ready':
@@ -103,7 +123,7 @@ function rungOf(event: LabEvent, subject: string): Rung | null {
 
 /** A document by its path in the repository, as far as its event tells. */
 function documentOf({ event, path, kbs, version, id }: LabEvent): string {
-  if (event === 'revocation-accepted') return `revocations/${textOf(id)}.yaml`;
+  if (event.startsWith('revocation-')) return `revocations/${textOf(id)}.yaml`;
   return textOf(path) || `baseline/${textOf(kbs)}/${textOf(version)}.yaml`;
 }
 
@@ -121,6 +141,10 @@ function retiredOf(event: LabEvent): string {
 
 function endOf(event: LabEvent): string {
   if (event.failed !== undefined) return `failed: ${[event.failed, event.about].map(textOf).filter(Boolean).join(': ')}`;
+  if (event.story === 'revocation') {
+    const refused = `refused at the proxy after ${textOf(event.proxyRefusedMs)} ms, by the policy after ${textOf(event.policyRefusedMs)} ms`;
+    return `${refused}; ${textOf(event.receipts)} receipts, chain ${textOf(event.chain)}`;
+  }
   return `${textOf(event.rotations)} rotations, ${textOf(event.receipts)} receipts, chain ${textOf(event.chain)}`;
 }
 

@@ -44,7 +44,7 @@ function isEnd(event: LabEvent, serial: number): boolean {
 }
 
 /** What `keyturn status` says, cut short; or why it says nothing. */
-async function standing(setting: Setting): Promise<string> {
+export async function standing(setting: Setting): Promise<string> {
   const { code, output, errors } = await runCommand(setting.keyturn, ['status', '--json', '--config', setting.configFile], STATUS_SECONDS);
   return (code === 0 ? output : errors).trim().slice(0, STATUS_MAX_CHARACTERS);
 }

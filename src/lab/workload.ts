@@ -1,6 +1,6 @@
 import { Agent, request } from 'undici';
 import { parse } from 'yaml';
-import { deploymentOf, NAMESPACE } from './documents.ts';
+import { deploymentOf, NAMESPACE, WORKLOAD } from './documents.ts';
 import { failure } from './watch.ts';
 
 /** An API server answers within milliseconds. Milliseconds. */
@@ -61,4 +61,28 @@ export async function podNames(access: ApiAccess): Promise<{ readonly url: strin
   const path = `/api/v1/namespaces/${NAMESPACE}/pods`;
   const { items } = (await ask(access, 'GET', path)) as { readonly items: readonly { readonly metadata: { readonly name: string } }[] };
   return { url: `${access.server}${path}`, names: items.map(({ metadata }) => metadata.name) };
+}
+
+/** The addresses of the pods that have one. */
+export async function podAddresses(access: ApiAccess): Promise<readonly string[]> {
+  const { items } = (await ask(access, 'GET', `/api/v1/namespaces/${NAMESPACE}/pods`)) as {
+    readonly items: readonly { readonly status?: { readonly podIP?: string } }[];
+  };
+  return items.flatMap(({ status }) => status?.podIP ?? []);
+}
+
+/** Where the workload's template has its guests fetch their key: `repository/type/tag`. Throws where it names none yet. */
+export async function keyPathIn(access: ApiAccess): Promise<string> {
+  const object = (await ask(access, 'GET', `/apis/apps/v1/namespaces/${NAMESPACE}/deployments/${WORKLOAD}`)) as DeploymentObject;
+  const variables = object.spec.template.spec.containers.flatMap(({ env }) => env ?? []);
+  const path = /^kbs:\/\/\/(.+)$/.exec(variables.find(({ name }) => name === 'KEY_URI')?.value ?? '')?.[1];
+  if (path === undefined) throw failure('NotFound', `${WORKLOAD}: its template names no key`);
+  return path;
+}
+
+/** As much of a Deployment as is looked at. */
+interface DeploymentObject {
+  readonly spec: {
+    readonly template: { readonly spec: { readonly containers: readonly { readonly env?: readonly { readonly name: string; readonly value?: string }[] }[] } };
+  };
 }

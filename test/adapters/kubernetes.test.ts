@@ -12,6 +12,7 @@ import { issue, makeAuthority } from '#src/lab/certificates.ts';
 import { type LabKubernetes, openLabKubernetes } from '#src/lab/kubernetes.ts';
 import type { TargetRef } from '#src/world.ts';
 import { clusterContract, deployment } from '#test/contracts/cluster.ts';
+import { evictionContract } from '#test/contracts/eviction.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -37,6 +38,21 @@ clusterContract('the adapter on the lab API', async () => {
     create: async (object) => lab.create(object),
     meddle: (target, patch, manager) => meddle(lab, target, patch, manager),
     makesPods: true,
+    close: async () => {
+      await cluster.close();
+      await lab.close();
+    },
+  };
+});
+
+evictionContract('the adapter on the lab API', async () => {
+  const lab = await openLabKubernetes();
+  const cluster = openKubernetes('lab', await configFor(lab.kubeconfig));
+  await lab.create(deployment(target.name, target.namespace, 2));
+  return {
+    cluster,
+    target,
+    tick: async () => undefined,
     close: async () => {
       await cluster.close();
       await lab.close();
@@ -171,6 +187,20 @@ describe('the adapter tells what went wrong', () => {
   ])('%s', async (reason, answer) => {
     const cluster = await open(() => answer);
     expect(await faultOf(cluster.object(target))).toMatchObject({ reason });
+  });
+
+  it('an eviction that a budget forbids now, and one at a path that nobody serves, are no evictions', async () => {
+    const budget = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let answer = status(429, 'TooManyRequests', budget, {
+      causes: [{ reason: 'DisruptionBudget', message: 'The disruption budget b needs 2 healthy pods and has 2 currently' }],
+    });
+    const cluster = await open(() => answer);
+    const evicting = () => faultOf(cluster.evict(target, { name: 'chat-1', uid: 'a' }, async () => true));
+    expect((await evicting()).reason).toBe('Throttled');
+    answer = status(404, 'NotFound', 'the server could not find the requested resource');
+    expect((await evicting()).reason).toBe('NotFound');
+    answer = status(404, 'NotFound', 'pods "chat-1" not found', { name: 'chat-1', kind: 'pods' });
+    expect((await evicting()).reason).toBe('none');
   });
 
   it('never lets the token or a quoted object into a message', async () => {
