@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import type { Revocation } from '#src/domain/release.ts';
 import { lookAt } from '#src/engine/run.ts';
-import { transaction } from '#state/database.ts';
 import { runReceipts } from '#state/receipts.ts';
 import { emergencies } from '#workflows/index.ts';
 import { reinstate } from '#workflows/reinstate.ts';
@@ -427,7 +426,9 @@ it('a device that was let in again has its own lift, which each proxy has to ack
     const { engine, pool } = story;
     const device = suspension({ kind: 'device', chipId: 'chip-1' });
     await engine.revoke(device);
-    await transaction(pool, (tx) => tx.query(`insert into deny_list (kbs, device, because) values ('main', 'chip-1', $1)`, [device.digest]));
+    await engine.drive(async () => (await runOf(story, 'revoke', device)).ended);
+    const denied = (): readonly string[] => (typeof story.test.kbs.policy === 'string' ? ['no policy of ours'] : story.test.kbs.policy.denied.devices);
+    expect(denied()).toEqual(['chip-1']);
     await pool.query(`insert into proxies (id, kbs, acknowledged, stale_seconds) values ('p', 'main', 1, 3600)`);
     await lifted(story, device);
     await engine.drive(async () => (await runOf(story, 'reinstate', device)).waiting_for === 'ProxyNotCaughtUp');
@@ -435,4 +436,5 @@ it('a device that was let in again has its own lift, which each proxy has to ack
     expect(rows).toEqual([{ kbs: 'main', device: 'chip-1' }]);
     await pool.query(`update proxies set acknowledged = (select max(id) from deny_list)`);
     await engine.drive(async () => (await runOf(story, 'reinstate', device)).ended);
+    expect(denied()).toEqual([]);
   }));
