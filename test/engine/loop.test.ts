@@ -121,3 +121,15 @@ it('a clock that is moved on lets what fell due begin at once, and wakes what re
     expect(await until(async () => (await count(`select 1 from runs where ended_at is null and waiting_for = 'Soaking'`)) === 0), 'looked at again').toBe(true);
   });
 });
+
+it('carries out a revocation, from the queue that stands in no line', async () => {
+  await looping(async ({ pool, engine, start, wake }) => {
+    const revocation = testRevocation({ kind: 'device', chipId: 'chip-1' });
+    await engine.revoke(revocation);
+    await start({ concurrency: 1 });
+    const { rows } = await pool.query<{ id: string }>(`select id from runs where workflow = 'revoke'`);
+    for (const { id } of rows) await wake(id);
+    const isOver = async () => (await pool.query(`select 1 from receipts where step = 'refuse-at-proxies'`)).rowCount === 1;
+    expect(await until(isOver)).toBe(true);
+  });
+});

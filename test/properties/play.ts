@@ -56,7 +56,8 @@ const ACTS: Acts = {
   upkeep,
   restart: async ({ test }, { pod }) => {
     const found = test.cluster.all()[pod];
-    if (found !== undefined) await test.cluster.restart(found);
+    // A kubelet starts nothing again in a pod that is on its way out.
+    if (found !== undefined && !found.terminating) await test.cluster.restart(found);
   },
   befall: async ({ test }, { write, hazard }) => test.network.befall(new RegExp(`^${write}`), hazard),
   go: (stage, action) => rounds(stage, action.rounds, undefined, action.steps),
