@@ -1,30 +1,58 @@
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import type { Command } from 'commander';
+import type { Json } from '#src/domain/json.ts';
+import { openRevocationRecords, type RevocationRecord } from '#src/domain/revocation-record.ts';
 import { type Verified, verifyExport } from '#src/domain/verify-export.ts';
 import { Fault } from '#src/errors.ts';
+import { storable } from '#state/text.ts';
 import { print } from './database.ts';
 
 interface Options {
   readonly publicKey: string;
   readonly head?: string;
   readonly json?: true;
+  readonly revocations?: true;
 }
 
 /** A key in PEM or a head: neither has more. Bytes. */
 const SMALL_MAX_BYTES = 64 * 1024;
 const EXIT_NO = 3;
 
-async function verify(file: string, { publicKey, head, json }: Options): Promise<void> {
+async function verify(file: string, { publicKey, head, json, revocations }: Options): Promise<void> {
   const key = await readSmall(publicKey);
   const expected = head === undefined ? null : await readSmall(head);
   const bytes = file === '-' ? process.stdin : createReadStream(await existing(file));
-  const verified = await verifyExport(bytes, key, expected);
-  print(json === true ? JSON.stringify(verified) : told(file, verified));
+  const records = openRevocationRecords();
+  const verified = await verifyExport(bytes, key, expected, revocations === true ? records.hear : undefined);
+  // What stands in an export that does not verify proves nothing.
+  const told = verified.kind === 'verified' && revocations === true ? records.all() : [];
+  if (json === true) print(JSON.stringify(revocations === true ? { ...verified, revocations: told } : verified));
+  else print([wordsOf(file, verified), ...told.flatMap(recordLines)].join('\n'));
   if (verified.kind === 'broken') process.exitCode = EXIT_NO;
 }
 
-function told(file: string, verified: Verified): string {
+/** One line for what was revoked, by whom and why, and one for each refusal that was seen. */
+function recordLines({ revocation, said, generations, seen }: RevocationRecord): readonly string[] {
+  const name =
+    said === null ? revocation : `${plain(said.id)} by ${plain(said.approvedBy)}: ${plain(said.reason)}, ${plain(said.why)}; recovery: ${plain(said.recovery)}`;
+  const policy = Object.entries(generations).map(([kbs, generation]) => `${kbs} from generation ${generation}`);
+  const width = Math.max(...seen.map(({ step }) => step.length));
+  return [
+    '',
+    `revoked ${name}`,
+    ...(said === null ? ['  not confirmed to be refused'] : [`  ${JSON.stringify(said.subject)}`]),
+    ...(policy.length === 0 ? [] : [`  refused by the policy of ${policy.join(', ')}`]),
+    ...seen.map(({ step, at, proof }) => `  ${step.padEnd(width)}  ${at}  ${proof}`),
+  ];
+}
+
+/** Somebody's words, as a terminal may show them. */
+function plain(value: Json | undefined): string {
+  return storable(Array.isArray(value) ? value.join(', ') : String(value ?? 'nobody'));
+}
+
+function wordsOf(file: string, verified: Verified): string {
   if (verified.kind === 'broken') return `${file}: line ${verified.line}${verified.receipt === null ? '' : `, receipt ${verified.receipt}`}: ${verified.what}`;
   const { installation, treeSize, rootHash, at } = verified.last.head;
   return `${file}: ${verified.receipts} receipts and ${verified.heads} heads verify; the last head covers ${treeSize} of ${installation} at ${at}, root ${rootHash}`;
@@ -50,6 +78,7 @@ export function register(program: Command): void {
     .argument('<export>', 'the file that `keyturn receipts export` wrote; - for standard input')
     .requiredOption('--public-key <file>', 'PEM of the key that signs the heads')
     .option('--head <file>', 'a head kept from an earlier export: the log must have gone through it')
+    .option('--revocations', 'say who revoked what, why, and when each refusal was seen')
     .option('--json', 'print one JSON object')
     .action(verify);
 }

@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { type Digest, digestOf, isDigest } from '../digest.ts';
 import { canonicalJson, type Json } from './json.ts';
 import { addEntry, EMPTY_TREE, type MerkleTree, rootOf } from './merkle.ts';
-import { type Head, headBytes, RECEIPT_MAX_BYTES, readPublicKey, treeEntry, verifySignature } from './receipts.ts';
+import { type Head, headBytes, RECEIPT_MAX_BYTES, type Receipt, readPublicKey, treeEntry, verifySignature } from './receipts.ts';
 
 /** What an export turned out to be. `line` counts from 1; 0 is the head that was given beside it. */
 export type Verified =
@@ -20,11 +20,17 @@ const LINE_END = 0x0a;
  * signed and is the root of what stands before it, and the last head covers everything. `head`, kept
  * from an earlier export, must be a state that this log went through.
  *
- * Reads the export's bytes as they come and holds 32 of them a receipt and one digest a run. Throws
+ * Reads the export's bytes as they come and holds 32 of them a receipt and one digest a run. `hear` gets every
+ * receipt that fits so far: what it heard is worth what the result says. Throws
  * only where the key or the stream cannot be read.
  */
-export async function verifyExport(chunks: AsyncIterable<Uint8Array>, publicKeyPem: string, head: string | null = null): Promise<Verified> {
-  const log = openLog(readPublicKey(publicKeyPem));
+export async function verifyExport(
+  chunks: AsyncIterable<Uint8Array>,
+  publicKeyPem: string,
+  head: string | null = null,
+  hear: (receipt: Receipt) => void = () => {},
+): Promise<Verified> {
+  const log = openLog(readPublicKey(publicKeyPem), hear);
   let line = 0;
   try {
     if (head !== null) log.expect(headOf(parseLine(Buffer.from(head.trimEnd()))));
@@ -122,7 +128,7 @@ interface Log {
   readonly end: () => Verified;
 }
 
-function openLog(key: KeyObject): Log {
+function openLog(key: KeyObject, hear: (receipt: Receipt) => void): Log {
   const chains = new Map<string, { readonly number: number; readonly digest: Digest }>();
   const entries = openEntries();
   let installation: string | null = null;
@@ -149,6 +155,7 @@ function openLog(key: KeyObject): Log {
     if (previous !== (before?.digest ?? null)) throw broken('does not name the digest of the receipt before it in its run', id);
     chains.set(run, { number, digest: found });
     entries.add(treeEntry(found));
+    hear(receipt as unknown as Receipt);
   };
   const readHead = (head: Head) => {
     belongs(head.head.installation, null);

@@ -1,5 +1,7 @@
 import { expect, it } from 'vitest';
-import { runReceipts } from '#state/receipts.ts';
+import { openRevocationRecords } from '#src/domain/revocation-record.ts';
+import { verifyExport } from '#src/domain/verify-export.ts';
+import { exportReceipts, runReceipts } from '#state/receipts.ts';
 import { revoke } from '#workflows/revoke.ts';
 import { testRelease } from '../world/release.ts';
 import { granted, type Story, stored, tell, testRevocation } from '../world/story.ts';
@@ -103,5 +105,34 @@ it('evicts the pods of what was revoked where the document says so, and no other
     await engine.revoke(evicting);
     await engine.drive(async () => (await stepsOf(story, KEY_1.digest)).includes('evict-pods'));
     expect(test.cluster.all().filter(({ uid }) => before.includes(uid))).toEqual([]);
+  });
+});
+
+it('its export says offline who revoked what, why, and when each refusal was seen', async () => {
+  await tell({}, async (story) => {
+    const { engine, pool, test } = story;
+    await engine.accept(testRelease({ serial: 1 }));
+    await engine.driveTo(1, 'confirm-serving');
+    await engine.revoke(KEY_1);
+    await engine.drive(async () => (await stepsOf(story, KEY_1.digest)).includes('confirm-refused'));
+    const lines: string[] = [];
+    await exportReceipts(pool, test.world.signer, 'test', async (line) => void lines.push(line));
+    const bytes = (async function* () {
+      yield Buffer.from(lines.join(''));
+    })();
+    const records = openRevocationRecords();
+    expect(await verifyExport(bytes, test.world.signer.publicKeyPem, null, records.hear)).toMatchObject({ kind: 'verified' });
+    const [record, ...more] = records.all();
+    expect([record, more]).toMatchObject([
+      {
+        revocation: KEY_1.digest,
+        said: { id: KEY_1.id, subject: KEY_1.subject, reason: KEY_1.reason, why: KEY_1.why, approvedBy: ['rex'], recovery: KEY_1.recovery },
+        generations: { main: expect.any(Number) },
+      },
+      [],
+    ]);
+    const seen = record?.seen.map(({ step }) => step) ?? [];
+    expect(seen).toEqual(expect.arrayContaining(['refuse-at-proxies', 'publish-policy', 'delete-resources', 'touch-objects', 'confirm-refused']));
+    expect(record?.seen.every(({ at }) => at !== null)).toBe(true);
   });
 });
