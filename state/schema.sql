@@ -29,6 +29,7 @@ create table branches (
   seen_at timestamp(3) with time zone not null default instant(),
   rewritten_to text,
   unread jsonb not null default '[]'::jsonb,
+  history text,
   constraint branches_pkey PRIMARY KEY (name)
 );
 
@@ -372,5 +373,7 @@ CREATE INDEX revisions_workload_idx ON public.revisions USING btree (workload);
 CREATE INDEX runs_workload_idx ON public.runs USING btree (workload) WHERE (ended_at IS NULL);
 
 CREATE UNIQUE INDEX runs_workflow_revision_idx ON public.runs USING btree (workflow, revision) WHERE (ended_at IS NULL);
+
+CREATE UNIQUE INDEX runs_workflow_revocation_idx ON public.runs USING btree (workflow, revocation) WHERE ((ended_at IS NULL) AND (revocation IS NOT NULL));
 
 CREATE INDEX sends_system_verb_path_idx ON public.sends USING btree (system, verb, path);

@@ -1,7 +1,7 @@
 import type { Reason } from '#src/domain/reasons.ts';
 import { lookAt } from '#src/domain/signatures.ts';
-import type { verifyTrust } from '#src/domain/trust.ts';
-import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation } from '#state/acceptance.ts';
+import type { Trust, TrustVerdict } from '#src/domain/trust.ts';
+import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation, acceptTrust } from '#state/acceptance.ts';
 import { clockOf, type Db, transaction } from '#state/database.ts';
 import { revokedSigners } from '#state/document-holds.ts';
 import { namedFiles } from '#state/document-loaders.ts';
@@ -9,6 +9,7 @@ import { bundlesOf, documentAt, isChanged, keepBundles, lockSeries, type StoredD
 import { appendEvent } from '#state/events.ts';
 import { lockWorkload } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
+import { lockTrust, trustInForce } from '#state/trust-chain.ts';
 import { lockArriving } from '#state/want.ts';
 import { acceptWithdrawal, withdrawalBar } from '#state/withdrawals.ts';
 import { type Acceptable, findingOf, type Shelf } from './finding.ts';
@@ -28,16 +29,13 @@ export interface Outcome {
  * Judges one document in one transaction, under the lock of its series, and writes the verdict where it
  * changed; null: nothing changed. What is accepted takes effect in that same transaction.
  */
-export async function settle(
-  intake: Intake,
-  row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>,
-  trust: ReturnType<typeof verifyTrust>,
-  rewrittenTo: string | null,
-): Promise<Outcome | null> {
+export async function settle(intake: Intake, row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>, rewrittenTo: string | null): Promise<Outcome | null> {
   return transaction(intake.pool, async (tx) => {
+    await lockTrust(tx, row.kind === 'Trust' ? 'change' : 'judge');
     await lockSeries(tx, row.path);
     const current = await documentAt(tx, row.path, row.digest);
     if (current === null || current.verdict !== 'waiting') return null;
+    const trust = await trustInForce(tx, intake);
     const judging = { ...intake, trust, branch: intake.git.branch, rewrittenTo };
     const { judged, beyond, acceptable } = await findingOf(shelfOf(tx, intake), judging, current);
     const outcome: Outcome =
@@ -49,7 +47,7 @@ export async function settle(
     const trustVersion = trust.kind === 'trusted' ? trust.trust.version : null;
     await setVerdict(tx, current, { verdict: outcome.verdict, reason: outcome.reason, about: outcome.about, trustVersion, approvedBy });
     if (judged.kind === 'accepted') {
-      await keepGoodBundles(tx, intake, current, trust);
+      await keepGoodBundles(tx, intake, current, trust, acceptable?.kind === 'trust' ? acceptable.succession.trust : null);
       if (acceptable !== null) await accept(tx, intake, acceptable);
     }
     await tell(tx, intake, outcome);
@@ -57,10 +55,11 @@ export async function settle(
   });
 }
 
-/** What carried the acceptance is looked at first from now on, whatever is laid beside the document later. */
-async function keepGoodBundles(tx: Db, { verifyBundle }: Intake, file: StoredDocument, trust: ReturnType<typeof verifyTrust>): Promise<void> {
+/** What carried the acceptance is looked at first from now on, whatever is laid beside the document later. A trust document's are its own people's, too. */
+async function keepGoodBundles(tx: Db, { verifyBundle }: Intake, file: StoredDocument, trust: TrustVerdict, own: Trust | null): Promise<void> {
   if (trust.kind === 'bad') return;
-  const looked = lookAt(file, await bundlesOf(tx, file.path, 'present'), trust.trust.keys, verifyBundle);
+  const bundles = await bundlesOf(tx, file.path, 'present');
+  const looked = [trust.trust, ...(own === null ? [] : [own])].flatMap(({ keys }) => lookAt(file, bundles, keys, verifyBundle));
   const good = looked.flatMap(({ path, verdict }) => (verdict.kind === 'signed' ? [path] : []));
   await keepBundles(tx, file.path, good);
 }
@@ -101,6 +100,8 @@ function shelfOf(tx: Db, { misfit, basis }: Intake): Shelf {
 
 function accept(tx: Db, { enlist }: Intake, acceptable: Acceptable): Promise<void> {
   switch (acceptable.kind) {
+    case 'trust':
+      return acceptTrust(tx, acceptable.succession);
     case 'release':
       return acceptRelease(tx, acceptable.release, enlist, acceptable.resting);
     case 'platform':
