@@ -117,7 +117,7 @@ describe('another document is pinned after a lost quorum', () => {
       const one = await release(1, null);
       await push({ ...START, ...one });
       await push(await trust(2, NEXT, [ann, cid, dot]));
-      const lost = trustText([dot, eve, fay], { version: 3 });
+      const lost = trustText([dot, eve, fay], { version: 3, expires: '2098-01-01T00:00:00Z' });
       await push({ 'trust/3.yaml': lost });
       expect(await verdicts(pool)).toMatchObject({ 'trust/3.yaml': 'waiting SignaturesMissing' });
       const intake: Intake = { ...before, initialDigest: digestOf(lost), formerDigests: [digestOf(TRUST)] };
