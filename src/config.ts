@@ -69,6 +69,9 @@ const proxy = z.strictObject({
   metrics: z.strictObject({ listen }).optional(),
 });
 
+/** A trust document, by the SHA-256 of its bytes. */
+const trustDigest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'expected sha256: and 64 lower-case hexadecimal digits');
+
 const configSchema = z.strictObject({
   apiVersion: z.literal('keyturn.dev/v1alpha1'),
   kind: z.literal('Configuration'),
@@ -86,8 +89,10 @@ const configSchema = z.strictObject({
   }),
   repository: gitConfig,
   trust: z.strictObject({
-    /** SHA-256 of the bytes of `trust/1.yaml`: the root of all trust in documents. */
-    initialDigest: z.string().regex(/^sha256:[0-9a-f]{64}$/, 'expected sha256: and 64 lower-case hexadecimal digits'),
+    /** SHA-256 of the bytes of a trust document, at first `trust/1.yaml`: the root of all trust in documents. A newer one after a lost quorum. */
+    initialDigest: trustDigest,
+    /** Those that were pinned before it, oldest first: what was accepted under them and their successors stands. None at first. */
+    formerDigests: z.array(trustDigest).max(64).default([]),
     /** `ignore`: an alert is raised. `suspend`: whoever can write to the branch can suspend. */
     unsignedRevocations: z.enum(['ignore', 'suspend']).default('ignore'),
   }),

@@ -7,6 +7,7 @@ import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/r
 import { jsonOf } from '#src/domain/json.ts';
 import { keyPathFrom } from '#src/domain/paths.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
+import type { Succession } from '#src/domain/trust-chain.ts';
 import { PLAINTEXT, type Resting } from './basis.ts';
 import { brokerRows, lockBrokers, raiseGenerations, setBaseline } from './brokers.ts';
 import type { Db } from './database.ts';
@@ -155,4 +156,10 @@ export async function acceptPlatform(tx: Db, platform: PlatformDocument & { read
   await lockBrokers(tx, names);
   await raiseGenerations(tx, names);
   await appendEvent(tx, { event: 'platform-accepted', run: null, workload: null, body: { id: platform.id, serial: platform.serial, digest: platform.digest } });
+}
+
+/** The next version of the trust document is accepted: whatever is judged from here on is judged under it. What was accepted stands. */
+export async function acceptTrust(tx: Db, { trust, approvedBy }: Succession): Promise<void> {
+  const { version, digest, expires, history } = trust;
+  await appendEvent(tx, { event: 'trust-accepted', run: null, workload: null, body: { version, digest, expires, history, approvedBy: [...approvedBy] } });
 }

@@ -9,18 +9,17 @@ import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
 import { revokedSigners, signersSince } from '#src/domain/revoked.ts';
 import { type RevokedSigner, type VerifyBundle, withoutSigners } from '#src/domain/signatures.ts';
-import { TRUST_PATH, verifyTrust } from '#src/domain/trust.ts';
+import type { TrustPins } from '#src/domain/trust-chain.ts';
 import { Fault } from '#src/errors.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
 import { acceptedDocument, bundlesOf, type StoredDocument, storedBytes } from './documents.ts';
 import { standingRevocations } from './revocations.ts';
+import { trustInForce } from './trust-chain.ts';
 
 /** What documents are verified with. */
-export interface Verifying {
+export interface Verifying extends TrustPins {
   readonly verifyBundle: VerifyBundle;
-  /** Of the bytes of `trust/1.yaml`: `trust.initialDigest` of the configuration. */
-  readonly initialDigest: Digest;
   /** Whether TEE `sample` is good here: mode lab alone. */
   readonly sample: boolean;
 }
@@ -73,7 +72,7 @@ async function standingPlatforms(pool: pg.Pool, parts: Verifying): Promise<reado
   for (const { digest, at, approvedBy } of rows) {
     const counting = signersSince(signers, at).filter(({ person }) => approvedBy.includes(person));
     if (counting.length > 0) {
-      const evidence = await evidenceOf(pool, parts, await found(pool, 'Platform', digest), 'counted');
+      const evidence = await evidenceOf(pool, parts, await found(pool, 'Platform', digest));
       const judged = verifyPlatform({ ...evidence, verifyBundle: withoutSigners(parts.verifyBundle, counting) }, { kind: 'again' });
       if (judged.kind !== 'accepted') continue;
     }
@@ -93,7 +92,7 @@ async function rebuildRelease(db: Db, parts: Verifying, digest: string): Promise
 
 /** Verifies a stored release's signatures again: its serial and expiry bounded its acceptance, and are not asked. */
 export async function rejudgeRelease(db: Db, parts: Verifying, row: StoredDocument): Promise<Judged<Release>> {
-  const evidence = await evidenceOf(db, parts, row, 'counted');
+  const evidence = await evidenceOf(db, parts, row);
   return verifyRelease(evidence, { kind: 'again' }, { files: await namedFiles(db, row), sample: parts.sample });
 }
 
@@ -105,7 +104,7 @@ async function rebuild<T>(
   judge: (evidence: Evidence) => Judged<Checked<T>>,
 ): Promise<Checked<T>> {
   const row = await found(db, kind, digest);
-  const judged = judge(await evidenceOf(db, parts, row, 'counted'));
+  const judged = judge(await evidenceOf(db, parts, row));
   if (judged.kind !== 'accepted')
     throw new Fault('Tampered', `documents: the accepted ${row.path} (${digest}) does not verify: ${judged.reason}, ${judged.about}`);
   return judged.value;
@@ -117,22 +116,17 @@ async function found(db: Db, kind: DocumentKind, digest: string): Promise<Stored
   return row;
 }
 
-/** A document with its bundles and the trust in force. Throws Fault('TrustMissing') and its kin where there is no trust. */
-export async function evidenceOf(
-  db: Db,
-  parts: Verifying,
-  file: { readonly path: string; readonly bytes: Uint8Array },
-  which: 'present' | 'counted',
-): Promise<Evidence> {
-  const trust = await trustInForce(db, parts.initialDigest);
-  if (trust.kind === 'bad') throw new Fault(trust.reason, trust.about);
-  return { file, bundles: await bundlesOf(db, file.path, which), trust: trust.trust, verifyBundle: parts.verifyBundle };
-}
-
-/** The trust document that the configuration pins, from its row: the file may be gone from the branch, its digest is enough. */
-export async function trustInForce(db: Db, initialDigest: Digest): Promise<ReturnType<typeof verifyTrust>> {
-  const bytes = await storedBytes(db, TRUST_PATH, initialDigest);
-  return verifyTrust(bytes === null ? null : { path: TRUST_PATH, bytes }, initialDigest);
+/** An accepted document with the bundles that carried it, and the trust that it was accepted under. Throws Fault where there is no such trust. */
+async function evidenceOf(db: Db, parts: Verifying, row: StoredDocument): Promise<Evidence> {
+  const chain = await trustInForce(db, parts);
+  if (chain.kind === 'bad') throw new Fault(chain.reason, chain.about);
+  const trust = chain.versions.get(row.trustVersion ?? 0);
+  if (trust === undefined)
+    throw new Fault(
+      'Tampered',
+      `documents: the accepted ${row.path} (${row.digest}) was judged under trust version ${row.trustVersion}, which nobody approved`,
+    );
+  return { file: row, bundles: await bundlesOf(db, row.path, 'counted'), trust, verifyBundle: parts.verifyBundle };
 }
 
 /** Reads through a memory of promises; what failed is forgotten, and the oldest goes first. */

@@ -19,6 +19,8 @@ export interface StoredDocument extends RepositoryFile {
   readonly verdict: 'waiting' | 'accepted' | 'refused';
   readonly reason: Reason | null;
   readonly about: string | null;
+  /** Of the trust document that it was last judged under; null: none was there. */
+  readonly trustVersion: number | null;
 }
 
 /** The branch as it was last read. */
@@ -57,6 +59,17 @@ export async function moveBranch(tx: Db, name: string, known: Branch | null, nex
   return true;
 }
 
+/** The commit from which a rewriting was accepted last, or that the branch held when a trust document named it; null: none. */
+export async function acceptedHistory(db: Db, name: string): Promise<string | null> {
+  const { rows } = await db.query<{ history: string | null }>('select history from branches where name = $1', [name]);
+  return rows[0]?.history ?? null;
+}
+
+/** Remembers it: a second rewriting needs another word. */
+export async function setAcceptedHistory(tx: Db, name: string, history: string): Promise<void> {
+  await tx.query('update branches set history = $2 where name = $1', [name, history]);
+}
+
 /** What a row says of a file: of the same bytes at two paths one is the document, and one that does not belong there is not of its kind. */
 export function columnsOf(path: string, bytes: Uint8Array): { readonly kind: StoredKind; readonly workload: string | null; readonly serial: number | null } {
   const place = placeOf(path);
@@ -87,9 +100,10 @@ interface Row {
   readonly verdict: StoredDocument['verdict'];
   readonly reason: Reason | null;
   readonly about: string | null;
+  readonly trustVersion: number | null;
 }
 
-const COLUMNS = 'path, digest, kind, bytes, verdict, reason, about';
+const COLUMNS = 'path, digest, kind, bytes, verdict, reason, about, trust_version as "trustVersion"';
 
 /** Rows are not trusted: what was stored under a digest must still hash to it. Throws Fault('Tampered'). */
 function checked(row: Row): StoredDocument {

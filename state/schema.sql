@@ -29,6 +29,7 @@ create table branches (
   seen_at timestamp(3) with time zone not null default instant(),
   rewritten_to text,
   unread jsonb not null default '[]'::jsonb,
+  history text,
   constraint branches_pkey PRIMARY KEY (name)
 );
 

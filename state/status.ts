@@ -9,12 +9,15 @@ import { type Hold, openHolds } from './holds.ts';
 import { type Poll, pollsOf } from './polls.ts';
 import { type KeptPredecessor, keptPredecessors } from './predecessors.ts';
 import { type DestructionStatus, destructionStatuses, type KeyStatus, keyStatuses } from './status-keys.ts';
+import { type TrustStatus, trustStatus } from './status-trust.ts';
 
 /** Where everything stands, from rows alone: for `keyturn status` and whoever shows the same. */
 export interface Status {
   /** On the database's clock. */
   readonly at: Instant;
   readonly installation: { readonly name: string; readonly mode: string } | null;
+  /** The newest trust document that was accepted; null: none was. */
+  readonly trust: TrustStatus | null;
   readonly polls: readonly PollStatus[];
   readonly branches: readonly BranchStatus[];
   /** Webhook deliveries that were refused of late, by reason, the newest first. */
@@ -136,6 +139,7 @@ export async function readStatus(db: Db): Promise<Status> {
   return {
     at: head.at,
     installation: installations[0] ?? null,
+    trust: await trustStatus(db, head.at),
     polls: await polls(db),
     branches: await branches(db),
     deliveries: await refusedDeliveries(db),

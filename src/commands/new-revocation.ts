@@ -9,10 +9,12 @@ import { bundlePath } from '#src/domain/documents/places.ts';
 import type { RevocationDocument, RevocationSubject } from '#src/domain/documents/trust.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
-import { TRUST_PATH, verifyTrust } from '#src/domain/trust.ts';
+import { verifyTrust } from '#src/domain/trust.ts';
 import { Fault } from '#src/errors.ts';
 import { openWorkTree, type WorkTree } from './work-tree.ts';
 
+/** The first trust document: where there is a later one, what is said of a signer is only a note. */
+const TRUST_PATH = 'trust/1.yaml';
 /** A private key in PEM has some 300 bytes. */
 const KEY_MAX_BYTES = 64 * 1024;
 /** Of an id (`revocations/<id>.yaml`). Characters. */

@@ -3,11 +3,9 @@ import { openAwsKms } from '#src/adapters/aws-kms/index.ts';
 import { openEd25519Signer } from '#src/adapters/ed25519/index.ts';
 import { openGit } from '#src/adapters/git/index.ts';
 import { type Kubernetes, openKubernetes } from '#src/adapters/kubernetes/index.ts';
-import { verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { openTrustee } from '#src/adapters/trustee/index.ts';
 import { openWeights } from '#src/adapters/weights/index.ts';
 import type { Config } from '#src/config.ts';
-import type { Digest } from '#src/digest.ts';
 import type { Git } from '#src/domain/repository.ts';
 import { openDocuments } from '#src/engine/documents.ts';
 import { Fault } from '#src/errors.ts';
@@ -18,6 +16,7 @@ import { type DocumentLoaders, documentLoaders, type Verifying } from '#state/do
 import { openLedger } from '#state/ledger.ts';
 import { checkInstallation, migrate } from '#state/migrate.ts';
 import { noteProber } from '#state/probers.ts';
+import { verifyingOf } from './verifying.ts';
 
 /** The database of a configuration, migrated already or not. */
 export interface OpenedDatabase {
@@ -61,7 +60,7 @@ export async function openWorld(config: Config, pool: pg.Pool): Promise<OpenedWo
   const clock = clockOf(pool);
   const { installation } = config;
   const signer = await openSigner(config);
-  const verifying: Verifying = { verifyBundle, initialDigest: config.trust.initialDigest as Digest, sample: config.mode === 'lab' };
+  const verifying: Verifying = verifyingOf(config);
   const git = openGit(config.repository);
   const loaders = documentLoaders({ ...verifying, pool });
   const brokers = await openBrokers(config, pool, clock);

@@ -3,9 +3,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { openGit } from '#src/adapters/git/index.ts';
-import { verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { type Config, loadConfig } from '#src/config.ts';
-import type { Digest } from '#src/digest.ts';
 import { ciphertextPrefix } from '#src/domain/paths.ts';
 import type { Release, SealingSource } from '#src/domain/release.ts';
 import type { Snapshot } from '#src/domain/repository.ts';
@@ -16,6 +14,7 @@ import { configOption, openDatabaseOf, print } from './database.ts';
 import { misfitOf } from './misfit.ts';
 import { checkOwner } from './owner.ts';
 import { markdownOf, plainOf } from './plan-text.ts';
+import { verifyingOf } from './verifying.ts';
 import { sizesOf } from './weights-manifest.ts';
 import { openWorkTree } from './work-tree.ts';
 
@@ -68,7 +67,7 @@ export async function planOf(file: string, from: { readonly checkout: string } |
   const pool = await openDatabaseOf(config);
   try {
     await checkOwner(pool, config);
-    const verifying: Verifying = { verifyBundle, initialDigest: config.trust.initialDigest as Digest, sample: config.mode === 'lab' };
+    const verifying: Verifying = verifyingOf(config);
     const loaders = documentLoaders({ ...verifying, pool });
     const foreseen = await foresee({
       ...verifying,

@@ -33,6 +33,7 @@ export function tell(read: Status): readonly string[] {
       `branch ${name} at ${commit.slice(0, 12)}${rewrittenTo === null ? '' : `; REWRITTEN to ${rewrittenTo.slice(0, 12)}: releases are held`}`,
       ...(help === null ? [] : [`  ${help}`]),
     ]),
+    ...trustLines(read.trust),
     ...read.polls.flatMap(({ branch, failingSince, reason, about, help }) =>
       failingSince === null
         ? []
@@ -78,6 +79,12 @@ export function tell(read: Status): readonly string[] {
     ...section('BROKERS', read.brokers.map(brokerRow)),
     ...section('PLATFORM VALUES KEPT', read.predecessors.flatMap(predecessorRows)),
   ];
+}
+
+function trustLines(trust: Status['trust']): readonly string[] {
+  if (trust === null || trust.help === null) return [];
+  const { version, expiresAt, state, help } = trust;
+  return [`trust version ${version} ${state === 'expired' ? `EXPIRED at ${expiresAt}: releases are held` : `expires at ${expiresAt}`}`, `  ${help}`];
 }
 
 function holdRow({ subject, by, at, why }: Status['holds'][number]): readonly string[] {

@@ -1,7 +1,5 @@
 import type { Command } from 'commander';
-import { verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { type Config, loadConfig } from '#src/config.ts';
-import type { Digest } from '#src/digest.ts';
 import type { Inquiry } from '#src/domain/inquiry.ts';
 import { inquire } from '#src/engine/inquiry.ts';
 import { Fault } from '#src/errors.ts';
@@ -11,6 +9,7 @@ import { readOnly } from '#state/read-only.ts';
 import { workflows } from '#workflows/index.ts';
 import { configOption, openDatabaseOf, print } from './database.ts';
 import { checkOwner } from './owner.ts';
+import { verifyingOf } from './verifying.ts';
 import { inquiryText } from './why-text.ts';
 
 const EXIT_NO = 3;
@@ -32,7 +31,7 @@ export async function whyOf(file: string, name: string): Promise<Inquiry> {
   const pool = await openDatabaseOf(config);
   try {
     await checkOwner(pool, config);
-    const loaders = documentLoaders({ verifyBundle, initialDigest: config.trust.initialDigest as Digest, sample: config.mode === 'lab', pool });
+    const loaders = documentLoaders({ ...verifyingOf(config), pool });
     const parts = {
       ...{ loaders, workflows, signersOf: (kbs: string) => signersOf(config, kbs) },
       clockBoundOf: (cluster: string) => config.clusters[cluster]?.clockBoundSeconds ?? 0,

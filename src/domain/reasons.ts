@@ -55,8 +55,19 @@ export const reasons = {
   SignedTwiceByOne: { next: 'wait', help: 'Thresholds count people, not keys or bundles. Another person has to sign.' },
   BundleUnsupported: { next: 'stop', help: 'Sign with `cosign sign-blob --new-bundle-format --bundle`, or with `keyturn sign`.' },
   KeyUnsupported: { next: 'stop', help: 'Keys must be ECDSA on P-256 or P-384; Ed25519 is refused by the verifier in use.' },
-  TrustMissing: { next: 'stop', help: 'The repository has no trust/1.yaml with the digest that `trust.initialDigest` pins.' },
+  TrustMissing: {
+    next: 'stop',
+    help: 'No trust document with the digest that `trust.initialDigest` pins is there, or none leads to one that was accepted: name the digest pinned before in `trust.formerDigests`.',
+  },
   TrustExpired: { next: 'stop', help: 'The trust document has expired: releases are held, revocations still count. Commit the next version.' },
+  TrustOutOfTurn: {
+    next: 'wait',
+    help: 'Versions of the trust document follow each other one by one. The message says which is in force; earlier ones are done, later ones wait for theirs.',
+  },
+  TrustDowngraded: {
+    next: 'stop',
+    help: 'A newer trust document was in force than those that `trust.initialDigest` leads to: nothing counts. Pin that one again where it was you who pinned it; otherwise find out who wrote to the database.',
+  },
   SerialReplayed: { next: 'stop', help: 'A serial is used once. Give the release the next serial and sign it again.' },
   PreviousWrong: { next: 'stop', help: '`previous` must be the digest of the last accepted release of this workload, or null for its first.' },
   Expired: { next: 'stop', help: 'The release was not accepted before its `expires`. Approve it again with a new serial.' },

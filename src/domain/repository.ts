@@ -33,6 +33,8 @@ export interface Git {
   readonly poll: (known: string | null) => Promise<Poll>;
   /** The branch's present tip, asked anew. */
   readonly tip: () => Promise<Snapshot>;
+  /** Whether a commit is on the first-parent line of a tip that was polled, the tip itself included. */
+  readonly follows: (tip: string, commit: string) => Promise<boolean>;
   /** Files anywhere in the tree of a commit that was polled, by their exact paths; those that are not there, or are no plain files, are left out. */
   readonly read: (commit: string, paths: readonly string[]) => Promise<readonly RepositoryFile[]>;
   readonly close: () => Promise<void>;

@@ -7,46 +7,60 @@ import type { TrustDocument } from './documents/trust.ts';
 import type { Reason } from './reasons.ts';
 import type { Quorum, RepositoryFile, TrustedKey } from './signatures.ts';
 
-/** A checked trust document. Only `verifyTrust` makes one. */
+/** A checked trust document. Only `readTrust` makes one. */
 export interface Trust {
   readonly version: number;
   readonly digest: Digest;
   readonly expires: Instant;
   readonly keys: readonly TrustedKey[];
   readonly roles: TrustDocument['roles'];
+  /** The commit from which a rewritten branch is accepted again; null: none. */
+  readonly history: string | null;
 }
 
-/** Where the pinned trust document lives. */
-export const TRUST_PATH = 'trust/1.yaml';
+/** A trust document that holds, or what is wrong with it. */
+export type TrustVerdict = { readonly kind: 'trusted'; readonly trust: Trust } | { readonly kind: 'bad'; readonly reason: Reason; readonly about: string };
 
 /** The curves that the verifier takes. */
 const CURVES: readonly (string | undefined)[] = ['prime256v1', 'secp384r1'];
 
-/**
- * Checks version 1 against the digest that the configuration pins, then against itself: every key is
- * P-256 or P-384 and belongs to one person, and every role can be filled by people who have a key. The
- * identities of keyless signers are read past: they do not count in this version. `file` null: the
- * repository holds none.
- */
-export function verifyTrust(
-  file: RepositoryFile | null,
-  initialDigest: Digest,
-): { readonly kind: 'trusted'; readonly trust: Trust } | { readonly kind: 'bad'; readonly reason: Reason; readonly about: string } {
-  if (file === null) return { kind: 'bad', reason: 'TrustMissing', about: `${TRUST_PATH} is not there; the configuration pins ${initialDigest}` };
+/** Checks a document against a digest that the configuration pins, then by itself (`readTrust`). `file` null: the repository holds none. */
+export function verifyTrust(file: RepositoryFile | null, pinned: Digest): TrustVerdict {
+  if (file === null) return { kind: 'bad', reason: 'TrustMissing', about: `no trust document is ${pinned}, which the configuration pins` };
   const digest = digestOf(file.bytes);
-  if (digest !== initialDigest) return { kind: 'bad', reason: 'TrustMissing', about: `${TRUST_PATH} is ${digest}; the configuration pins ${initialDigest}` };
-  const parsed = parseDocument(TRUST_PATH, file.bytes);
-  if (parsed.kind === 'bad') return parsed;
-  if (parsed.document.kind !== 'Trust') return { kind: 'bad', reason: 'WrongPlace', about: `${TRUST_PATH}: kind: expected Trust` };
-  return checkKeys(parsed.document, digest);
+  if (digest !== pinned) return { kind: 'bad', reason: 'TrustMissing', about: `${file.path} is ${digest}; the configuration pins ${pinned}` };
+  return readTrust(file);
 }
 
-function checkKeys(document: TrustDocument, digest: Digest): ReturnType<typeof verifyTrust> {
+/**
+ * Checks a trust document by itself: every key is P-256 or P-384 and belongs to one person, and every role
+ * can be filled by people who have a key. The identities of keyless signers are read past: they do not count
+ * in this version. Who signed the document is not asked here. Never throws.
+ */
+export function readTrust(file: RepositoryFile): TrustVerdict {
+  const parsed = parseDocument(file.path, file.bytes);
+  if (parsed.kind === 'bad') return parsed;
+  if (parsed.document.kind !== 'Trust') return { kind: 'bad', reason: 'WrongPlace', about: `${file.path}: kind: expected Trust` };
+  const { document } = parsed;
+  const read = keysOf(document, file.path);
+  if (read.kind === 'bad') return read;
+  const { keys } = read;
+  const able = new Set(keys.map(({ person }) => person));
+  const unfilled = rolesOf(document).find(({ threshold, people, spare }) => people.filter((person) => able.has(person)).length < threshold + spare);
+  if (unfilled !== undefined)
+    return { kind: 'bad', reason: 'NotSupportedYet', about: `${file.path}: ${unfilled.field}: expected enough people with keys; identities do not count yet` };
+  const { version, roles, history = null } = document;
+  return { kind: 'trusted', trust: { version, digest: digestOf(file.bytes), expires: parseInstant(document.expires), keys, roles, history } };
+}
+
+type Read = { readonly kind: 'read'; readonly keys: readonly TrustedKey[] } | Extract<TrustVerdict, { kind: 'bad' }>;
+
+function keysOf(document: TrustDocument, path: string): Read {
   const owners = new Map<string, string>();
   const keys: TrustedKey[] = [];
   for (const [index, { id: person, keys: pems }] of document.people.entries()) {
     for (const [at, pem] of pems.entries()) {
-      const field = `${TRUST_PATH}: people.${index}.keys.${at}`;
+      const field = `${path}: people.${index}.keys.${at}`;
       const key = readPublicKey(pem);
       if (key === null) return { kind: 'bad', reason: 'Malformed', about: `${field}: expected one PEM public key (SubjectPublicKeyInfo)` };
       if (!isSupportedKey(key)) return { kind: 'bad', reason: 'KeyUnsupported', about: `${field}: expected P-256 or P-384, found ${nameOf(key)}` };
@@ -57,15 +71,7 @@ function checkKeys(document: TrustDocument, digest: Digest): ReturnType<typeof v
       keys.push({ person, pem });
     }
   }
-  const unfilled = roleWithoutKeys(document, new Set(owners.values()));
-  if (unfilled !== null)
-    return { kind: 'bad', reason: 'NotSupportedYet', about: `${TRUST_PATH}: ${unfilled}: expected enough people with keys; identities do not count yet` };
-  return { kind: 'trusted', trust: { version: document.version, digest, expires: parseInstant(document.expires), keys, roles: document.roles } };
-}
-
-function roleWithoutKeys(document: TrustDocument, withKeys: ReadonlySet<string>): string | null {
-  const found = rolesOf(document).find(({ threshold, people, spare }) => people.filter((person) => withKeys.has(person)).length < threshold + spare);
-  return found?.field ?? null;
+  return { kind: 'read', keys };
 }
 
 /** A public key in PEM, exactly one; null: it is none. A private key is none. */

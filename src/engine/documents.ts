@@ -10,8 +10,9 @@ import type { Git, Snapshot } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault } from '#src/errors.ts';
 import type { Documents } from '#src/world.ts';
-import { documentLoaders, rejudgeRelease, trustInForce, type Verifying } from '#state/document-loaders.ts';
+import { documentLoaders, rejudgeRelease, type Verifying } from '#state/document-loaders.ts';
 import { acceptedDocument } from '#state/documents.ts';
+import { trustInForce } from '#state/trust-chain.ts';
 
 /** What Git approved, asked anew (`src/world.ts`). */
 export function openDocuments(parts: Verifying & { readonly pool: pg.Pool; readonly git: Git }): Documents {
@@ -55,7 +56,7 @@ async function signedStill(parts: Verifying & { readonly pool: pg.Pool }, releas
 
 /** Those at the tip that verify, whether they were taken in or not. One that is not signed, or not well-formed, says nothing. */
 async function signedRevocations(parts: Verifying & { readonly pool: pg.Pool }, verified: Verified, snapshot: Snapshot): Promise<readonly Revocation[]> {
-  const judged = await trustInForce(parts.pool, parts.initialDigest);
+  const judged = await trustInForce(parts.pool, parts);
   if (judged.kind === 'bad') throw new Fault(judged.reason, judged.about);
   const { trust } = judged;
   const before = verified.get(snapshot);

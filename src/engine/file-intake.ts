@@ -1,7 +1,6 @@
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault } from '#src/errors.ts';
 import { transaction } from '#state/database.ts';
-import { trustInForce } from '#state/document-loaders.ts';
 import { documentAt } from '#state/documents.ts';
 import { withFile } from '#state/file-intake.ts';
 import { type Outcome, type Settling, settleIn } from './verdict.ts';
@@ -18,13 +17,12 @@ export async function takeInFile(
   file: RepositoryFile,
   bundles: readonly RepositoryFile[],
 ): Promise<{ readonly outcome: Outcome; readonly already: boolean }> {
-  const trust = await trustInForce(settling.pool, settling.initialDigest);
   let refused: Outcome | null = null;
   try {
     return await transaction(settling.pool, (tx) =>
       withFile(tx, file, bundles, async (row) => {
         if (row.kind !== 'Revocation') throw new Fault('WrongPlace', `${file.path}: only a revocation is taken in without Git`);
-        const settled = await settleIn(tx, settling, row, trust, null);
+        const settled = await settleIn(tx, settling, row, null);
         const now = await documentAt(tx, row.path, row.digest);
         const outcome = settled ?? { ...row, verdict: now?.verdict ?? 'waiting', reason: now?.reason ?? null, about: now?.about ?? null };
         if (outcome.verdict === 'accepted') return { outcome, already: settled === null };

@@ -21,7 +21,8 @@ import type { Reason } from '#src/domain/reasons.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
 import { fieldWithRevoked, isTargetRevoked, type RevocationAt, revokedSigners, revokedValues } from '#src/domain/revoked.ts';
 import { type RepositoryFile, withoutSigners } from '#src/domain/signatures.ts';
-import type { verifyTrust } from '#src/domain/trust.ts';
+import { readTrust, type TrustVerdict } from '#src/domain/trust.ts';
+import { type Succession, verifySuccession } from '#src/domain/trust-chain.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import type { Instant } from '#src/instant.ts';
 import { PLAINTEXT, type Resting } from '#state/basis.ts';
@@ -68,7 +69,8 @@ export interface Shelf {
 
 /** What a judgement rests on beside the shelf. */
 export interface Judging extends Verifying {
-  readonly trust: ReturnType<typeof verifyTrust>;
+  /** The trust in force. */
+  readonly trust: TrustVerdict;
   /** The watched branch's name. */
   readonly branch: string;
   /** A tip that does not descend from the last accepted commit; null: the history is whole. */
@@ -87,6 +89,7 @@ type Fitting =
 /** A document that may become ours. */
 export type Acceptable =
   | Fitting
+  | { readonly kind: 'trust'; readonly succession: Succession }
   | { readonly kind: 'revocation'; readonly revocation: Revocation }
   | { readonly kind: 'withdrawal'; readonly withdrawal: Withdrawal }
   | { readonly kind: 'reinstatement'; readonly reinstatement: Reinstatement; readonly revocation: Digest };
@@ -94,20 +97,20 @@ export type Acceptable =
 /** A judgement. */
 export interface Finding {
   readonly judged: Judged<{ readonly approvedBy: readonly string[] }>;
-  /** Where accepted: what it changes; null: nothing (the pinned trust document). */
+  /** Where accepted: what it changes; null: nothing but itself (the pinned trust document). */
   readonly acceptable: Acceptable | null;
 }
 
 /** Judges one document. Throws Fault where what it is compared with cannot be read. */
 export async function findingOf(shelf: Shelf, judging: Judging, file: Judgeable): Promise<Finding> {
-  const { trust, rewrittenTo, verifyBundle, initialDigest, branch } = judging;
+  const { trust, rewrittenTo, verifyBundle, branch } = judging;
   const isRevocation = file.kind === 'Revocation';
-  // Exempt are the pinned trust document, whose digest says enough, and a revocation: whoever puts junk at its path first must not keep the
+  // Exempt are a revocation and a trust document, of which there is one path for each version: whoever puts junk there first must not keep the
   // signed one out.
-  const isExempt = isRevocation || file.digest === initialDigest;
+  const isExempt = isRevocation || file.kind === 'Trust';
   if (!isExempt && (await shelf.isChanged(file.path, file.digest)))
     return bare('refused', 'DocumentChanged', `${file.path}: other bytes were seen here before`);
-  if (file.kind === 'Trust') return findTrust(file, judging);
+  if (file.kind === 'Trust') return findTrust(shelf, file, judging);
   const parsed = parseDocument(file.path, file.bytes);
   if (parsed.kind === 'bad') return bare('refused', parsed.reason, parsed.about);
   if (trust.kind === 'bad') return bare('waiting', trust.reason, trust.about);
@@ -122,15 +125,21 @@ export async function findingOf(shelf: Shelf, judging: Judging, file: Judgeable)
   return findSigned({ shelf, judging, evidence, admission, file, revocations });
 }
 
-/** The pinned document is accepted by its digest; another version is not built yet, and says so. */
-function findTrust(file: Judgeable, { trust, initialDigest }: Judging): Finding {
+/** The pinned document is accepted by its digest, the next version by its signatures, from whatever history. */
+async function findTrust(shelf: Shelf, file: Judgeable, { trust, initialDigest, verifyBundle }: Judging): Promise<Finding> {
   if (file.digest === initialDigest) {
-    if (trust.kind === 'bad') return bare('refused', trust.reason, trust.about);
+    const read = readTrust(file);
+    if (read.kind === 'bad') return bare('refused', read.reason, read.about);
+    if (trust.kind === 'bad') return bare('waiting', trust.reason, trust.about);
     return { judged: { kind: 'accepted', value: { approvedBy: [] } }, acceptable: null };
   }
   const parsed = parseDocument(file.path, file.bytes);
   if (parsed.kind === 'bad') return bare('refused', parsed.reason, parsed.about);
-  return bare('waiting', 'TrustMissing', `${file.path} is ${file.digest}; the configuration pins ${initialDigest}`);
+  if (trust.kind === 'bad') return bare('waiting', trust.reason, trust.about);
+  const evidence: Evidence = { file, bundles: await shelf.bundles(file.path), trust: trust.trust, verifyBundle };
+  const revoked = revokedSigners(await shelf.revocations()).map(({ person }) => person);
+  const judged = verifySuccession(evidence, { now: await shelf.now(), revoked });
+  return judged.kind === 'accepted' ? { judged, acceptable: { kind: 'trust', succession: judged.value } } : bare(judged.kind, judged.reason, judged.about);
 }
 
 function findRevocation(evidence: Evidence): Finding {

@@ -37,7 +37,7 @@ export interface ForecastParts {
 }
 
 /** Foresees one acceptance; `before`: those that come before it and are in no row. Throws Fault. */
-export async function forecastOf(parts: ForecastParts, db: Db, acceptable: Acceptable, before: readonly Acceptable[]): Promise<Forecast> {
+export async function forecastOf(parts: ForecastParts, db: Db, acceptable: Acceptable, before: readonly Acceptable[]): Promise<Forecast | null> {
   switch (acceptable.kind) {
     case 'release':
       return releaseForecast(parts, db, acceptable, before);
@@ -46,6 +46,8 @@ export async function forecastOf(parts: ForecastParts, db: Db, acceptable: Accep
       return { ...(await takingForecast(db, acceptable, before, parts.loaders)), referenceValues: await valuesWithout(parts, db, acceptable) };
     case 'reinstatement':
       return reinstatementForecast(db, acceptable, before, parts.loaders);
+    case 'trust':
+      return null;
     case 'platform':
     case 'baseline':
       return { kind: acceptable.kind, referenceValues: await valuesWith(parts, db, acceptable), stops: [] };

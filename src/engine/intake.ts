@@ -3,7 +3,7 @@
  *
  * One pass judges in an order of its own, whatever the commits were: trust, revocations, platforms,
  * baselines, releases by serial. Each acceptance is one transaction. Nothing wrong in one document stops
- * another; a rewritten history holds all but revocations.
+ * another; a rewritten history holds all but revocations and trust documents, one of which may accept it.
  */
 import type pg from 'pg';
 import { digestOf, isDigest } from '#src/digest.ts';
@@ -18,12 +18,23 @@ import { isFault } from '#src/errors.ts';
 import type { Log } from '#src/log.ts';
 import type { Resting } from '#state/basis.ts';
 import { type Db, transaction } from '#state/database.ts';
-import { trustInForce, type Verifying } from '#state/document-loaders.ts';
-import { type Branch, branchOf, moveBranch, settledReleases, storedBytes, type WaitingDocument, waitingDocuments } from '#state/documents.ts';
+import type { Verifying } from '#state/document-loaders.ts';
+import {
+  acceptedHistory,
+  type Branch,
+  branchOf,
+  moveBranch,
+  setAcceptedHistory,
+  settledReleases,
+  storedBytes,
+  type WaitingDocument,
+  waitingDocuments,
+} from '#state/documents.ts';
 import { noteFailedPoll, notePoll } from '#state/polls.ts';
 import { judgeAgainWhatWasBeyond } from '#state/revocations.ts';
 import type { Enlist } from '#state/runs.ts';
 import { storeNamedFile, storeSnapshot } from '#state/snapshots.ts';
+import { trustInForce } from '#state/trust-chain.ts';
 import type { Arriving, Loaders } from '#state/want.ts';
 import { type Outcome, settle } from './verdict.ts';
 
@@ -73,10 +84,37 @@ export async function takeIn(intake: Intake): Promise<Report> {
   const isNew = next.commit !== known?.commit || next.rewrittenTo !== known.rewrittenTo;
   if (isNew) for (const { path, reason, about } of unread) intake.log.warn({ path, reason, about }, 'an entry of the repository was not read');
   await store(intake, known, next, snapshot?.commit === poll.commit ? snapshot : null);
+  const judged = await judgeAll(intake, next.rewrittenTo);
+  const report = { commit: poll.commit, changed: poll.kind === 'changed', unread };
+  if (await acceptHistory(intake, next, snapshot)) {
+    const { outcomes, failures } = await judgeAll(intake, null);
+    return { ...report, rewrittenTo: null, outcomes: [...judged.outcomes, ...outcomes], failures };
+  }
   if (next.rewrittenTo !== null)
     intake.log.error({ branch: git.branch, known: next.commit, tip: next.rewrittenTo }, 'the history was rewritten: releases are held');
-  const judged = await judgeAll(intake, next.rewrittenTo);
-  return { commit: poll.commit, changed: poll.kind === 'changed', rewrittenTo: next.rewrittenTo, unread, ...judged };
+  return { ...report, rewrittenTo: next.rewrittenTo, ...judged };
+}
+
+/**
+ * Whether the trust document in force accepts the rewritten branch: the commit that it names is on the
+ * branch's line. It does so once: what is rewritten behind that commit later is another rewriting. A commit
+ * that the branch held anyway accepts nothing, and is remembered as done.
+ */
+async function acceptHistory(intake: Intake, branch: Branch, snapshot: Snapshot | null): Promise<boolean> {
+  const { pool, git } = intake;
+  const chain = await trustInForce(pool, intake);
+  const history = chain.kind === 'trusted' ? chain.trust.history : null;
+  if (history === null || history === (await acceptedHistory(pool, git.branch))) return false;
+  const { rewrittenTo } = branch;
+  if (!(await watched(intake, () => git.follows(rewrittenTo ?? branch.commit, history)))) return false;
+  if (rewrittenTo === null) {
+    await setAcceptedHistory(pool, git.branch, history);
+    return false;
+  }
+  if (snapshot === null) return false;
+  intake.log.warn({ branch: git.branch, known: branch.commit, tip: rewrittenTo, history }, 'a trust document accepts the rewritten history');
+  await store(intake, branch, { commit: rewrittenTo, rewrittenTo: null }, snapshot, history);
+  return true;
 }
 
 /** Asks Git, and keeps how that went: while it does not answer no revocation is seen, and `status` has to say so. */
@@ -91,15 +129,19 @@ async function watched<T>({ pool, git }: Intake, asked: () => Promise<T>): Promi
   }
 }
 
-/** Stores a snapshot and the branch's new tip together: a crash between cannot lose a document. Of a rewritten history only revocations are stored. */
-async function store(intake: Intake, known: Branch | null, next: Branch, snapshot: Snapshot | null): Promise<void> {
+/** What is stored of a rewritten history: it holds neither a revocation nor the trust document that accepts it. */
+const HELD_BY_NOTHING = ['revocations/', 'trust/'] as const;
+
+/** Stores a snapshot and the branch's new tip together: a crash between cannot lose a document. */
+async function store(intake: Intake, known: Branch | null, next: Branch, snapshot: Snapshot | null, history: string | null = null): Promise<void> {
   const { pool, git } = intake;
   if (snapshot === null && known?.rewrittenTo === next.rewrittenTo) return;
   const rewritten = next.rewrittenTo !== null;
   const named = snapshot === null || rewritten ? [] : await readNamed(intake, snapshot);
   await transaction(pool, async (tx) => {
     if (!(await moveBranch(tx, git.branch, known, next, snapshot?.unread ?? null)) || snapshot === null) return;
-    await storeSnapshot(tx, snapshot, rewritten ? 'revocations/' : '');
+    for (const folder of rewritten ? HELD_BY_NOTHING : ['']) await storeSnapshot(tx, snapshot, folder);
+    if (history !== null) await setAcceptedHistory(tx, git.branch, history);
     for (const file of named) await storeNamedFile(tx, snapshot.commit, file);
   });
 }
@@ -141,14 +183,13 @@ function dueOf(waiting: readonly WaitingDocument[], initialDigest: string): read
 }
 
 async function judgeAll(intake: Intake, rewrittenTo: string | null): Promise<Pick<Report, 'outcomes' | 'failures'>> {
-  const trust = await trustInForce(intake.pool, intake.initialDigest);
   await judgeAgainWhatWasBeyond(intake.pool);
   const outcomes: Outcome[] = [];
   const failures: { path: string; reason: Reason; about: string }[] = [];
   const bugs: unknown[] = [];
   for (const row of dueOf(await waitingDocuments(intake.pool), intake.initialDigest)) {
     try {
-      const outcome = await settle(intake, row, trust, rewrittenTo);
+      const outcome = await settle(intake, row, rewrittenTo);
       if (outcome !== null) outcomes.push(outcome);
     } catch (cause) {
       if (isFault(cause)) failures.push({ path: row.path, reason: cause.reason, about: cause.message });

@@ -4,24 +4,25 @@
  */
 import type pg from 'pg';
 import { type Digest, digestOf, isDigest } from '#src/digest.ts';
-import { namedBy } from '#src/domain/documents/parse.ts';
+import { namedBy, parseDocument } from '#src/domain/documents/parse.ts';
 import { bundlePath, documentOfBundle } from '#src/domain/documents/places.ts';
 import type { Forecast } from '#src/domain/forecast.ts';
 import { type Reason, reasons } from '#src/domain/reasons.ts';
 import type { Release } from '#src/domain/release.ts';
 import type { Snapshot, Unread } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
-import { TRUST_PATH, verifyTrust } from '#src/domain/trust.ts';
+import { verifyTrust } from '#src/domain/trust.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import type { Instant } from '#src/instant.ts';
 import { basisOf, type Resting } from '#state/basis.ts';
 import { clockOf, type Db } from '#state/database.ts';
-import { trustInForce, type Verifying } from '#state/document-loaders.ts';
+import type { Verifying } from '#state/document-loaders.ts';
 import { branchOf, columnsOf, isChanged, type Standee, type StoredDocument, seriesOf, storedBytes } from '#state/documents.ts';
 import { readOnly } from '#state/read-only.ts';
 import { liftingOf } from '#state/reinstatements.ts';
 import { standingRevocations } from '#state/revocations.ts';
 import { helpFor } from '#state/status.ts';
+import { trustInForce } from '#state/trust-chain.ts';
 import type { Arriving, Loaders } from '#state/want.ts';
 import { withdrawalBar } from '#state/withdrawals.ts';
 import { type Acceptable, type Finding, findingOf, type Judgeable, type Judging, type Shelf, type Standing } from './finding.ts';
@@ -96,10 +97,13 @@ export async function foresee(preview: Preview): Promise<Foreseen> {
     const stored = await storedOf(db, files);
     const open = files.filter((file) => (stored.get(nameOf(file))?.verdict ?? 'waiting') === 'waiting');
     const waiting = chosen(snapshot, open).sort(inOrder);
-    const judging = await judgingOf(preview, db, files);
+    let judging = await judgingOf(preview, db, files);
     const room: Room = { preview, db, files, named, stored, merged: [] };
     const documents: Previewed[] = [];
-    for (const file of waiting) documents.push(await previewOf(room, judging, file));
+    for (const file of waiting) {
+      documents.push(await previewOf(room, judging, file));
+      judging = succeeded(judging, room.merged.at(-1));
+    }
     const refusedBefore = [...stored.values()].filter(({ verdict }) => verdict === 'refused');
     const unread = [...(await unreadOf(preview, db)), ...(open.length > waiting.length ? [beyondLimit(open.length - waiting.length)] : [])];
     const counts = ({ isNew }: { readonly isNew: boolean }): boolean => isNew || preview.isBranch;
@@ -164,10 +168,15 @@ async function unreadOf({ snapshot, branch }: Preview, db: Db): Promise<Foreseen
 
 async function judgingOf(preview: Preview, db: Db, files: readonly Judgeable[]): Promise<Judging> {
   const { verifyBundle, initialDigest, sample, branch } = preview;
-  const stored = await trustInForce(db, initialDigest);
-  const brought = files.find(({ path, digest }) => path === TRUST_PATH && digest === initialDigest);
-  const trust = stored.kind === 'bad' && brought !== undefined ? verifyTrust(brought, initialDigest) : stored;
+  const stored = await trustInForce(db, preview);
+  const brought = files.find(({ kind, digest }) => kind === 'Trust' && digest === initialDigest);
+  const trust = stored.kind === 'bad' && stored.reason === 'TrustMissing' && brought !== undefined ? verifyTrust(brought, initialDigest) : stored;
   return { verifyBundle, initialDigest, sample, trust, branch, rewrittenTo: (await branchOf(db, branch))?.rewrittenTo ?? null };
+}
+
+/** A trust document that would be accepted is in force for what comes after it. */
+function succeeded(judging: Judging, last: Room['merged'][number] | undefined): Judging {
+  return last?.acceptable.kind === 'trust' ? { ...judging, trust: { kind: 'trusted', trust: last.acceptable.succession.trust } } : judging;
 }
 
 /** What the documents of one preview share. */
@@ -193,7 +202,7 @@ async function previewOf(room: Room, judging: Judging, file: Judgeable): Promise
   const { judged } = finding;
   const before = room.stored.get(nameOf(file));
   const isUnsigned = judged.kind === 'waiting' && SIGNATURES.includes(judged.reason);
-  const signed = isUnsigned ? await findingOf(...signedByAll(shelf, judging), file) : null;
+  const signed = isUnsigned ? await findingOf(...signedByAll(shelf, judging, file), file) : null;
   const { acceptable } = signed ?? finding;
   const forecast = acceptable === null ? null : await forecastOf(room.preview, room.db, acceptable, mergedBefore(room));
   if (finding.acceptable !== null) room.merged.push({ file, acceptable: finding.acceptable });
@@ -215,9 +224,12 @@ function toldOf({ judged }: Finding): Told {
   return { verdict: judged.kind, reason: judged.reason, about: judged.about, help: helpFor(judged.reason) };
 }
 
-/** As if everybody whom the trust document names had signed. */
-function signedByAll(shelf: Shelf, judging: Judging): [Shelf, Judging] {
-  const people = judging.trust.kind === 'trusted' ? [...new Set(judging.trust.trust.keys.map(({ person }) => person))] : [];
+/** As if everybody whom the trust document names had signed, and of its successor whomever that one names. */
+function signedByAll(shelf: Shelf, judging: Judging, file: Judgeable): [Shelf, Judging] {
+  const trust = judging.trust.kind === 'trusted' ? judging.trust.trust : null;
+  const parsed = file.kind === 'Trust' ? parseDocument(file.path, file.bytes) : null;
+  const own = parsed?.kind === 'parsed' && parsed.document.kind === 'Trust' ? parsed.document.people.map(({ id }) => id) : [];
+  const people = [...new Set([...(trust === null ? [] : trust.keys.map(({ person }) => person)), ...own])];
   const bundles = async (path: string): Promise<readonly RepositoryFile[]> =>
     people.map((person) => ({ path: bundlePath(path, person), bytes: Buffer.from(person) }));
   const verifyBundle: Judging['verifyBundle'] = (bundle) => ({ kind: 'signed', person: Buffer.from(bundle).toString('utf8'), keyDigest: digestOf(bundle) });

@@ -1,8 +1,8 @@
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Git } from '#src/domain/repository.ts';
 import { lookAt } from '#src/domain/signatures.ts';
-import type { verifyTrust } from '#src/domain/trust.ts';
-import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation } from '#state/acceptance.ts';
+import type { Trust, TrustVerdict } from '#src/domain/trust.ts';
+import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation, acceptTrust } from '#state/acceptance.ts';
 import { clockOf, type Db, transaction } from '#state/database.ts';
 import { namedFiles } from '#state/document-loaders.ts';
 import { bundlesOf, documentAt, isChanged, keepBundles, lockSeries, type StoredDocument, type StoredKind, seriesOf, setVerdict } from '#state/documents.ts';
@@ -11,6 +11,7 @@ import { acceptReinstatement, liftingOf } from '#state/reinstatements.ts';
 import { standingRevocations } from '#state/revocations.ts';
 import { lockWorkload } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
+import { lockTrust, trustInForce } from '#state/trust-chain.ts';
 import { lockArriving } from '#state/want.ts';
 import { acceptWithdrawal, withdrawalBar } from '#state/withdrawals.ts';
 import { type Acceptable, findingOf, type Shelf } from './finding.ts';
@@ -33,13 +34,8 @@ export type Settling = Omit<Intake, 'git'> & { readonly git: Pick<Git, 'branch'>
  * Judges one document in one transaction, under the lock of its series, and writes the verdict where it
  * changed; null: nothing changed. What is accepted takes effect in that same transaction.
  */
-export async function settle(
-  intake: Intake,
-  row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>,
-  trust: ReturnType<typeof verifyTrust>,
-  rewrittenTo: string | null,
-): Promise<Outcome | null> {
-  return transaction(intake.pool, (tx) => settleIn(tx, intake, row, trust, rewrittenTo));
+export async function settle(intake: Intake, row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>, rewrittenTo: string | null): Promise<Outcome | null> {
+  return transaction(intake.pool, (tx) => settleIn(tx, intake, row, rewrittenTo));
 }
 
 /** The same in the caller's transaction. */
@@ -47,12 +43,13 @@ export async function settleIn(
   tx: Db,
   intake: Settling,
   row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>,
-  trust: ReturnType<typeof verifyTrust>,
   rewrittenTo: string | null,
 ): Promise<Outcome | null> {
+  await lockTrust(tx, row.kind === 'Trust' ? 'change' : 'judge');
   await lockSeries(tx, row.path);
   const current = await documentAt(tx, row.path, row.digest);
   if (current === null || current.verdict !== 'waiting') return null;
+  const trust = await trustInForce(tx, intake);
   const judging = { ...intake, trust, branch: intake.git.branch, rewrittenTo };
   const { judged, acceptable } = await findingOf(shelfOf(tx, intake), judging, current);
   const outcome: Outcome =
@@ -64,17 +61,18 @@ export async function settleIn(
   const trustVersion = trust.kind === 'trusted' ? trust.trust.version : null;
   await setVerdict(tx, current, { verdict: outcome.verdict, reason: outcome.reason, about: outcome.about, trustVersion, approvedBy });
   if (judged.kind === 'accepted') {
-    await keepGoodBundles(tx, intake, current, trust);
+    await keepGoodBundles(tx, intake, current, trust, acceptable?.kind === 'trust' ? acceptable.succession.trust : null);
     if (acceptable !== null) await accept(tx, intake, acceptable);
   }
   await tell(tx, intake, outcome);
   return outcome;
 }
 
-/** What carried the acceptance is looked at first from now on, whatever is laid beside the document later. */
-async function keepGoodBundles(tx: Db, { verifyBundle }: Settling, file: StoredDocument, trust: ReturnType<typeof verifyTrust>): Promise<void> {
+/** What carried the acceptance is looked at first from now on, whatever is laid beside the document later. A trust document's are its own people's, too. */
+async function keepGoodBundles(tx: Db, { verifyBundle }: Settling, file: StoredDocument, trust: TrustVerdict, own: Trust | null): Promise<void> {
   if (trust.kind === 'bad') return;
-  const looked = lookAt(file, await bundlesOf(tx, file.path, 'present'), trust.trust.keys, verifyBundle);
+  const bundles = await bundlesOf(tx, file.path, 'present');
+  const looked = [trust.trust, ...(own === null ? [] : [own])].flatMap(({ keys }) => lookAt(file, bundles, keys, verifyBundle));
   const good = looked.flatMap(({ path, verdict }) => (verdict.kind === 'signed' ? [path] : []));
   await keepBundles(tx, file.path, good);
 }
@@ -116,6 +114,8 @@ function shelfOf(tx: Db, { misfit, basis }: Settling): Shelf {
 
 function accept(tx: Db, { enlist, loaders }: Settling, acceptable: Acceptable): Promise<void> {
   switch (acceptable.kind) {
+    case 'trust':
+      return acceptTrust(tx, acceptable.succession);
     case 'release':
       return acceptRelease(tx, acceptable.release, enlist, acceptable.resting);
     case 'platform':

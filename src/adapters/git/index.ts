@@ -59,6 +59,7 @@ export function openGit(given: Pick<GitConfig, 'url' | 'branch' | 'credentials'>
     branch: config.branch,
     poll: (known) => alone((talk) => poll(config, state, talk, known)),
     tip: () => alone(async (talk) => snapshotOf(config, state, talk, await askTip(config, talk))),
+    follows: (tip, commit) => alone(async (talk) => tip === commit || descends(config, state, talk, tip, commit)),
     read: (commit, paths) => alone((talk) => readAt(config, state, talk, commit, paths)),
     close: () => wire.close(),
   };
