@@ -6,11 +6,12 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Agent, request } from 'undici';
+import { parse, stringify } from 'yaml';
 import { openKubernetes } from '#src/adapters/kubernetes/index.ts';
 import { openTrustee } from '#src/adapters/trustee/index.ts';
 import { loadConfig } from '#src/config.ts';
 import { approve, type Proposal } from '#src/lab/approvers.ts';
-import { imageOf, initDataText, revocationText } from '#src/lab/documents.ts';
+import { imageOf, initDataText, revocationText, WORKLOAD } from '#src/lab/documents.ts';
 import type { Setting } from '#src/lab/setting.ts';
 import { hint, merge, propose, tellStory } from '#src/lab/story.ts';
 import { failure } from '#src/lab/watch.ts';
@@ -64,6 +65,12 @@ async function openProber(setting: Setting): Promise<Prober> {
     },
     close: () => pool.end(),
   };
+}
+
+/** Of a release: no other key brings it back, so that nothing is left to run. */
+function releaseRevocationOf(id: string, serial: number): Proposal {
+  const text = stringify({ ...(parse(revocationText(id, serial)) as object), subject: { kind: 'release', workload: WORKLOAD, serial } });
+  return { path: `revocations/${id}.yaml`, text, beside: {} };
 }
 
 function revocationOf(id: string, epoch: number): Proposal {
@@ -154,7 +161,7 @@ async function unsignedChangesNothing(proof: Proof, { setting, events }: Stage, 
   proof.same('the proxy still releases path 2', await prober.ask(2, 'proxy'), 'released');
 }
 
-/** The first story: release 2 serves, release 1 is retired, and the key of release 2 is revoked. */
+/** The first story: release 2 serves, release 1 is retired, and release 2 is revoked. */
 async function whereNothingIsLeft(proof: Proof, stage: Stage): Promise<number> {
   const { setting } = stage;
   await tellStory(setting, proof.signal);
@@ -162,10 +169,10 @@ async function whereNothingIsLeft(proof: Proof, stage: Stage): Promise<number> {
   try {
     const path = await pathOf(setting, 2);
     proof.same('release 2 serves; an attested guest gets its key', [await prober.ask(2, 'proxy'), await prober.ask(2, 'broker')], ['released', 'released']);
-    const revocation = revocationOf('leaked-key', 2);
+    const revocation = releaseRevocationOf('leaked-key', 2);
     await unsignedChangesNothing(proof, stage, prober, revocation);
     const files = await signed(setting, revocation);
-    const seconds = await refusedAfter(proof, stage, prober, 2, () => setting.farSides.git.commit(files, 'Revoke the key of release 2'));
+    const seconds = await refusedAfter(proof, stage, prober, 2, () => setting.farSides.git.commit(files, 'Revoke release 2'));
     const { pod, decisions } = await replacePod(proof, setting, path);
     proof.fact(`a pod that starts then (${pod.name}) is refused its key and serves nothing`, !pod.ready && !decisions.includes('released'), { pod, decisions });
     const [workload] = (await statusOf(setting)).workloads;
