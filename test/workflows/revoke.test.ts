@@ -1,6 +1,8 @@
 import { expect, it } from 'vitest';
+import { keyPath } from '#src/domain/paths.ts';
 import { openRevocationRecords } from '#src/domain/revocation-record.ts';
 import { verifyExport } from '#src/domain/verify-export.ts';
+import { keep } from '#src/engine/keeper.ts';
 import { exportReceipts, runReceipts } from '#state/receipts.ts';
 import { revoke } from '#workflows/revoke.ts';
 import { testRelease } from '../world/release.ts';
@@ -134,5 +136,32 @@ it('its export says offline who revoked what, why, and when each refusal was see
     const seen = record?.seen.map(({ step }) => step) ?? [];
     expect(seen).toEqual(expect.arrayContaining(['refuse-at-proxies', 'publish-policy', 'delete-resources', 'touch-objects', 'confirm-refused']));
     expect(record?.seen.every(({ at }) => at !== null)).toBe(true);
+  });
+});
+
+it('a policy writer that freezes between its token and its send un-revokes nothing when it wakes: proxy and broker each refuse by themselves', async () => {
+  await tell({}, async (story) => {
+    const { engine, test } = story;
+    await engine.accept(testRelease({ serial: 1, keepPreviousSeconds: 3600 }));
+    await engine.driveTo(1, 'confirm-serving');
+    const release = testRelease({ serial: 2 });
+    await engine.accept(release);
+    await engine.driveTo(2, 'put-resource');
+    test.network.befall(/main policy/, 'late');
+    await engine.round();
+    expect([granted(story), stored(story)]).toEqual([[1], [1, 2]]);
+    await engine.revoke(RELEASE_2);
+    for (let rounds = 0; rounds < 3; rounds += 1) await engine.round();
+    expect(await stepsOf(story, RELEASE_2.digest)).toContain('confirm-refused');
+    expect(await test.network.land(/main policy/)).toBe(1);
+    // The measurement as well, as if somebody else still listed it: no refusal rests on it.
+    test.kbs.referenceValues.set('svn', ['1', '2']);
+    expect(granted(story), 'the stale text is in force').toEqual([1, 2]);
+    const path = keyPath(test.kbs.repository, await engine.known(2));
+    const guest = { tee: 'sample', svn: '2', initData: release.initData.sample ?? null } as const;
+    const asked = [...(await test.kbs.ask(path, guest, 'broker')), ...(await test.kbs.ask(path, guest, 'proxy'))];
+    expect(asked.map(({ type }) => type)).toEqual(['PluginInternalError', 'ProxyDeny']);
+    await keep(engine.engine, 'main');
+    expect(granted(story)).toEqual([1]);
   });
 });
