@@ -43,8 +43,7 @@ export const schemas = {
 /**
  * Parses a document of the watched repository: strict YAML, the schema of the kind that its path
  * says, ids that agree with the path, the rules that reach over several fields, and what this version
- * can carry out (`NotSupportedYet`). A revocation of any kind is parsed: one that cannot be carried
- * out still holds what it could touch. Never throws.
+ * can carry out (`NotSupportedYet`). Every revocation that fits its schema can be. Never throws.
  */
 export function parseDocument(path: string, bytes: Uint8Array): Parsed {
   const place = placeOf(path);
