@@ -1,4 +1,4 @@
-import { constants, openSync, readSync, writeSync } from 'node:fs';
+import { constants, openSync, readSync } from 'node:fs';
 import { envelopeError } from './envelope-error.ts';
 
 /** An open file, and its name for errors. */
@@ -36,10 +36,4 @@ export function read(file: File, buffer: Buffer, at: number, bytes: number): Buf
     done += count;
   }
   return buffer.subarray(0, bytes);
-}
-
-/** Writes all of it: one `write` may take less. */
-export function write(file: File, bytes: Buffer, at: number): void {
-  let done = 0;
-  while (done < bytes.length) done += about(file, () => writeSync(file.descriptor, bytes, done, bytes.length - done, at + done));
 }

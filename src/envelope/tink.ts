@@ -1,8 +1,9 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { closeSync, constants, fdatasyncSync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import type { Digest } from '#src/digest.ts';
+import { openReader, openWriter, type Reader, type Writer } from './blocks.ts';
 import { envelopeError, isEnvelopeError } from './envelope-error.ts';
-import { about, type File, openExisting, read, write } from './file.ts';
+import { about, type File, openExisting, read } from './file.ts';
 import {
   AES256_GCM_HKDF_1MB,
   type Cut,
@@ -72,15 +73,16 @@ interface Output extends File {
 
 /** Everything that a pass holds while it runs. */
 interface Running {
-  readonly input: File;
+  readonly reader: Reader;
   readonly output: Output | null;
   readonly cut: Cut;
   readonly opening: Stream | null;
   readonly sealing: Stream | null;
+  readonly writtenHeader: Buffer | null;
   readonly plaintextHash: Hash | null;
   readonly ciphertextHash: Hash | null;
   /** Made once a pass, filled for every segment. */
-  readonly buffers: { readonly taken: Buffer; readonly plaintext: Buffer; readonly sealed: Buffer };
+  readonly buffers: { readonly plaintext: Buffer; readonly sealed: Buffer };
 }
 
 /** How many bytes a file has once it is opened, by its length alone. Throws EnvelopeError `truncated` for a length that no sealed file has. */
@@ -152,38 +154,38 @@ function openPart({ openWith, sealWith, associatedData }: Pass, cut: Cut, path: 
 function run(order: Pass, cut: Cut, input: File, output: Output | null, told: (plaintextBytes: number) => void): Passed {
   const associatedData = Buffer.from(order.associatedData);
   const buffers = segmentBuffers();
-  const readHeader = order.openWith === null ? null : Buffer.from(read(input, buffers.taken, 0, HEADER_BYTES));
-  const keptHeader = output?.header ?? null;
-  const writtenHeader = order.sealWith === null ? null : (keptHeader ?? headerOf(randomBytes(HEADER_BYTES - 1), PARAMETERS));
-  const opening = order.openWith === null || readHeader === null ? null : streamOf(order.openWith, readHeader, associatedData, PARAMETERS);
-  const sealing = order.sealWith === null || writtenHeader === null ? null : streamOf(order.sealWith, writtenHeader, associatedData, PARAMETERS);
-  const header = writtenHeader ?? readHeader;
-  const plaintextHash = order.hash === 'both' || order.hash === 'plaintext' ? createHash('sha256') : null;
-  const ciphertextHash = header !== null && (order.hash === 'both' || order.hash === 'ciphertext') ? createHash('sha256').update(header) : null;
-  let kept = 0;
+  const reader = openReader(input, order.openWith === null ? cut.plaintextBytes : cut.ciphertextBytes);
+  let [opening, sealing]: (Stream | null)[] = [null, null];
   try {
-    const running: Running = { input, output, cut, opening, sealing, plaintextHash, ciphertextHash, buffers };
-    if (keptHeader !== null) kept = keepSegments(running, told);
-    else if (writtenHeader !== null && output !== null) write(output, writtenHeader, 0);
-    for (let index = kept; index < cut.segments; index += 1) told(passSegment(running, index));
+    const readHeader = order.openWith === null ? null : Buffer.from(reader.take(0, HEADER_BYTES));
+    const writtenHeader = order.sealWith === null ? null : (output?.header ?? headerOf(randomBytes(HEADER_BYTES - 1), PARAMETERS));
+    opening = order.openWith === null || readHeader === null ? null : streamOf(order.openWith, readHeader, associatedData, PARAMETERS);
+    sealing = order.sealWith === null || writtenHeader === null ? null : streamOf(order.sealWith, writtenHeader, associatedData, PARAMETERS);
+    const header = writtenHeader ?? readHeader;
+    const plaintextHash = order.hash === 'both' || order.hash === 'plaintext' ? createHash('sha256') : null;
+    const ciphertextHash = header !== null && (order.hash === 'both' || order.hash === 'ciphertext') ? createHash('sha256').update(header) : null;
+    const running: Running = { reader, output, cut, opening, sealing, writtenHeader, plaintextHash, ciphertextHash, buffers };
+    const kept = output === null || output.header === null ? 0 : keepSegments(running, output, told);
+    passSegments(running, kept, told);
     // A file that grew meanwhile is another file than the one whose length the last segment was chosen by.
     const expected = opening === null ? cut.plaintextBytes : cut.ciphertextBytes;
     if (fstatSync(input.descriptor).size !== expected) throw envelopeError('changed', `the file changed its length while it was read: ${order.from}`);
+    return {
+      plaintextDigest: plaintextHash === null ? null : `sha256:${plaintextHash.digest('hex')}`,
+      ciphertextDigest: ciphertextHash === null ? null : `sha256:${ciphertextHash.digest('hex')}`,
+      plaintextBytes: cut.plaintextBytes,
+      keptBytes: kept === 0 ? 0 : endOf(segmentInPlaintext(cut, kept - 1, PARAMETERS)),
+      ciphertextBytes: header === null ? 0 : cut.ciphertextBytes,
+    };
   } finally {
-    for (const secret of [opening?.key, sealing?.key, buffers.taken, buffers.plaintext]) secret?.fill(0);
+    for (const secret of [opening?.key, sealing?.key, buffers.plaintext]) secret?.fill(0);
+    reader.close();
   }
-  return {
-    plaintextDigest: plaintextHash === null ? null : `sha256:${plaintextHash.digest('hex')}`,
-    ciphertextDigest: ciphertextHash === null ? null : `sha256:${ciphertextHash.digest('hex')}`,
-    plaintextBytes: cut.plaintextBytes,
-    keptBytes: kept === 0 ? 0 : endOf(segmentInPlaintext(cut, kept - 1, PARAMETERS)),
-    ciphertextBytes: header === null ? 0 : cut.ciphertextBytes,
-  };
 }
 
 /** Verifies what the output holds already, and cuts off what is not whole; gives the number of segments that stay. */
-function keepSegments({ output, sealing, cut, plaintextHash, ciphertextHash, buffers }: Running, told: (plaintextBytes: number) => void): number {
-  if (output === null || sealing === null) return 0;
+function keepSegments({ sealing, cut, plaintextHash, ciphertextHash, buffers }: Running, output: Output, told: (plaintextBytes: number) => void): number {
+  if (sealing === null) return 0;
   let index = 0;
   for (; index < cut.segments; index += 1) {
     const kept = openKept(output, sealing, cut, index, buffers);
@@ -215,18 +217,37 @@ function openKept(
   }
 }
 
+/** Passes what is not kept, and writes it where something is written. */
+function passSegments(running: Running, kept: number, told: (plaintextBytes: number) => void): void {
+  const { output, cut, writtenHeader, sealing } = running;
+  const startAt = kept === 0 ? 0 : endOf(segmentInCiphertext(cut, kept - 1, PARAMETERS));
+  const writer = output === null ? null : openWriter(output, startAt, sealing === null ? cut.plaintextBytes : cut.ciphertextBytes);
+  try {
+    if (kept === 0 && writtenHeader !== null) writer?.filled(writtenHeader.copy(writer.room(HEADER_BYTES)));
+    try {
+      for (let index = kept; index < cut.segments; index += 1) told(passSegment(running, writer, index));
+    } finally {
+      writer?.finish(); // also what was sealed before an error: the next pass goes on behind it
+    }
+  } finally {
+    writer?.close();
+  }
+}
+
 /** Passes one segment, and gives how many bytes of plaintext have passed with it. */
-function passSegment({ input, output, cut, opening, sealing, plaintextHash, ciphertextHash, buffers }: Running, index: number): number {
+function passSegment({ reader, cut, opening, sealing, plaintextHash, ciphertextHash, buffers }: Running, writer: Writer | null, index: number): number {
   const last = index === cut.segments - 1;
   const sealedPlace = segmentInCiphertext(cut, index, PARAMETERS);
   const place = segmentInPlaintext(cut, index, PARAMETERS);
   const source = opening === null ? place : sealedPlace;
-  const taken = read(input, buffers.taken, source.at, source.bytes);
+  const taken = reader.take(source.at, source.bytes);
   const plaintext = opening === null ? taken : openSegment(opening, index, last, taken, buffers.plaintext);
-  const given = sealing === null ? plaintext : sealSegment(sealing, index, last, plaintext, buffers.sealed);
+  const room = writer?.room(sealing === null ? place.bytes : sealedPlace.bytes) ?? buffers.sealed;
+  const given = sealing === null ? plaintext : sealSegment(sealing, index, last, plaintext, room);
   plaintextHash?.update(plaintext);
   ciphertextHash?.update(sealing === null ? taken : given);
-  if (output !== null) write(output, given, sealing === null ? place.at : sealedPlace.at);
+  if (sealing === null && writer !== null) plaintext.copy(room);
+  writer?.filled(given.length);
   return endOf(place);
 }
 
@@ -236,5 +257,5 @@ function endOf({ at, bytes }: { readonly at: number; readonly bytes: number }): 
 
 function segmentBuffers(): Running['buffers'] {
   const buffer = (): Buffer => Buffer.allocUnsafeSlow(PARAMETERS.segmentBytes);
-  return { taken: buffer(), plaintext: buffer(), sealed: buffer() };
+  return { plaintext: buffer(), sealed: buffer() };
 }

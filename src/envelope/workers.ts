@@ -47,7 +47,7 @@ interface Pool {
 }
 
 /** Opens a set of threads; none is started before it is needed. */
-export function openWorkers(threads: number = Math.min(THREADS_MAX, availableParallelism())): EnvelopeWorkers {
+export function openWorkers(threads: number = Math.min(THREADS_MAX, 2 * availableParallelism())): EnvelopeWorkers {
   const pool: Pool = { threads, running: new Set(), queue: [], closed: false };
   return {
     threads,
