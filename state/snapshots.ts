@@ -5,6 +5,9 @@ import type { RepositoryFile } from '#src/domain/signatures.ts';
 import type { Db } from './database.ts';
 import { columnsOf } from './documents.ts';
 
+/** What was read so soon after a webhook is put down to the newest: a delivery says nothing of what it is about. A poll comes twice as often as that. Seconds. */
+const HINT_SECONDS = 60;
+
 /**
  * Stores what a snapshot shows below `folder` (every watched folder: the empty text): bytes never seen at
  * their path get a row, and each row is told whether the tip still holds it. Nothing is ever deleted.
@@ -36,8 +39,8 @@ async function storeDocuments(tx: Db, commit: string, folder: string, files: rea
   for (const part of batches(files, digests, known.rows)) {
     const columns = part.map(({ file: { path, bytes } }) => columnsOf(path, bytes));
     await tx.query(
-      `insert into documents (path, digest, kind, bytes, commit_id, workload, serial)
-       select path, digest, kind, bytes, $1, workload, serial
+      `insert into documents (path, digest, kind, bytes, commit_id, hinted_at, workload, serial)
+       select path, digest, kind, bytes, $1, (select max(at) from deliveries where at > instant() - $8 * interval '1 second'), workload, serial
        from unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::integer[]) as one (path, digest, kind, bytes, workload, serial)
        on conflict do nothing`,
       [
@@ -47,6 +50,7 @@ async function storeDocuments(tx: Db, commit: string, folder: string, files: rea
         part.map(({ file }) => file.bytes),
         columns.map((one) => one.workload),
         columns.map((one) => one.serial),
+        HINT_SECONDS,
       ],
     );
   }

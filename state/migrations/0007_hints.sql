@@ -1,0 +1,2 @@
+-- When the webhook came after which a document was read: what the time line of a revocation counts from. null: a poll found it, or somebody brought it as a file.
+alter table documents add column hinted_at timestamptz(3);
