@@ -118,6 +118,11 @@ const SUBJECTS: readonly (readonly [SubjectOptions, unknown])[] = [
   [{ target: 'east/inference/chat' }, { kind: 'target', cluster: 'east', namespace: 'inference', name: 'chat' }],
   [{ referenceValue: 'svn=2' }, { kind: 'reference-value', name: 'svn', value: '2' }],
   [{ referenceValue: 'debug=true' }, { kind: 'reference-value', name: 'debug', value: true }],
+  [{ referenceValue: 'debug="true"' }, { kind: 'reference-value', name: 'debug', value: 'true' }],
+  [{ referenceValue: 'svn=:=2' }, { kind: 'reference-value', name: 'svn', value: ':=2' }],
+  [{ referenceValue: 'tcb:=7' }, { kind: 'reference-value', name: 'tcb', value: 7 }],
+  [{ referenceValue: 'tcb:="7"' }, { kind: 'reference-value', name: 'tcb', value: '7' }],
+  [{ referenceValue: 'tcb:=[7, "8", false]' }, { kind: 'reference-value', name: 'tcb', value: [7, '8', false] }],
   [
     { signer: 'bob', since: '2026-11-20T00:00:00Z' },
     { kind: 'signer', person: 'bob', since: '2026-11-20T00:00:00Z' },
@@ -128,7 +133,10 @@ const SUBJECTS: readonly (readonly [SubjectOptions, unknown])[] = [
   [{ workload: 'w', epoch: 1, serial: 1 }, '--epoch names a key'],
   [{ path: 'eu/w/s1', since: '2026-11-20T00:00:00Z' }, '--key and --since are of a --signer'],
   [{ target: 'east/chat' }, '--target: expected'],
-  [{ referenceValue: 'svn' }, '--reference-value: expected'],
+  [{ referenceValue: 'svn' }, '--reference-value: expected name=text, or name:=JSON'],
+  ...['svn=', ':=7', 'tcb:=', 'tcb:=seven', 'tcb:={"a":1}', 'tcb:=null', 'tcb:=[]', 'tcb:=[[7]]', 'tcb:=9007199254740993'].map(
+    (referenceValue) => [{ referenceValue }, '--reference-value: expected name=text, or name:=JSON'] as const,
+  ),
 ];
 
 describe('revoke writes', () => {
