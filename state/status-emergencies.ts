@@ -3,6 +3,7 @@ import type { RevocationDocument, RevocationSubject } from '#src/domain/document
 import { subjectWords } from '#src/domain/revocation-words.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
+import { storable } from './text.ts';
 
 /** An accepted revocation that is not carried out whole yet, or one that is being lifted. */
 export interface EmergencyStatus {
@@ -53,7 +54,12 @@ export async function emergencyStatuses(db: Db, helpFor: (reason: string | null)
   );
   return rows.map(({ bytes, named, ...row }) => {
     const subject = readRevocation(row.path, bytes)?.subject ?? named;
-    return { ...row, id: idOfRevocation(row.path) ?? row.path, subject: subject === null ? null : subjectWords(subject), help: helpFor(row.waitingFor) };
+    return {
+      ...row,
+      id: idOfRevocation(row.path) ?? row.path,
+      subject: subject === null ? null : storable(subjectWords(subject)),
+      help: helpFor(row.waitingFor),
+    };
   });
 }
 
