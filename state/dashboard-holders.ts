@@ -4,7 +4,7 @@ import type { RunView } from './dashboard-runs.ts';
 import type { Db } from './database.ts';
 
 /** Pods that a page shows. */
-const PODS_SHOWN = 200;
+const PODS_SHOWN = 60;
 
 /** A pod that may have the key in its memory. */
 export interface Holder {

@@ -12,8 +12,8 @@ import { type Lifting, liftingsOf, type TimeLineEntry, timeLineOf } from './time
 
 /** Workloads, revisions and entries of the proxies' lists that a page shows: one that names everything has more. */
 const WORKLOADS_SHOWN = 30;
-const REVISIONS_SHOWN = 60;
-const DENIED_SHOWN = 60;
+const REVISIONS_SHOWN = 40;
+const DENIED_SHOWN = 40;
 
 /** A revocation, and all that came of it. */
 export interface RevocationView {

@@ -2,7 +2,7 @@ import { styleText } from 'node:util';
 import type { LabEvent } from './children.ts';
 
 /** Column widths: the longest names that the story prints, so that columns stay straight. Characters. */
-const WIDTH = { seconds: 6, subject: 24, kind: 9, name: 25 } as const;
+const WIDTH = { seconds: 6, subject: 24, kind: 9, name: 25, moment: 88 } as const;
 /** A fact or an about is cut here: digests and key ids are recognised by their beginning. Characters. */
 const VALUE_MAX_CHARACTERS = 60;
 
@@ -54,7 +54,7 @@ export function openLadder(options: { readonly startedAt: number; readonly colou
 function timeLineOf(entries: unknown): string {
   const lines = (Array.isArray(entries) ? entries : []).map((entry: Readonly<Record<string, unknown>>) => {
     const [milliseconds, what, proof] = [entry.milliseconds, entry.what, entry.proof].map(textOf);
-    return `LAB ${`${milliseconds} ms`.padStart(10)}  ${what?.padEnd(WIDTH.name + 10)}  ${proof}`.trimEnd();
+    return `LAB ${`${milliseconds} ms`.padStart(10)}  ${what?.padEnd(WIDTH.moment)}  ${proof}`.trimEnd();
   });
   return ['LAB from the webhook of the revocation:', ...lines].join('\n');
 }

@@ -134,6 +134,8 @@ describe('revoke --file', () => {
       const bundle = Object.entries(await leak()).find(([path]) => path.endsWith('.json'))?.[1] ?? '';
       await writeFile(join(stand.folder, 'signature'), bundle);
       expect(await revokeFile(config, { file, bundles: [join(stand.folder, 'signature')] })).toMatchObject({ outcome: { verdict: 'accepted' } });
+      const { rows: bundles } = await stand.pool.query('select path from bundles where document_path = $1', [PATH]);
+      expect(bundles).toEqual([{ path: 'revocations/leak.bundle-1.sigstore.json' }]);
       expect(await standing(stand)).toEqual({ told: 1, runs: 1, revoked: 1, present: true });
     });
   });
