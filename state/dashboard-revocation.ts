@@ -52,6 +52,8 @@ export interface RevocationOrigin {
   readonly present: boolean;
   /** The newest webhook before it was seen; null: a poll found it, or it was brought as a file. */
   readonly hintedAt: Instant | null;
+  /** The last signature that counted, where it was seen after the document; null: they came together, or nothing was accepted. */
+  readonly signed: { readonly hintedAt: Instant | null; readonly seenAt: Instant } | null;
   readonly firstSeenAt: Instant;
   readonly acceptedAt: Instant | null;
   /** Digest of the document that lifted it; null: it stands. */
@@ -91,15 +93,18 @@ export interface DeniedEntry {
 /** Reads a revocation by its id; null: none was ever seen. Where its bytes were changed, `digest` says which; otherwise the first that was accepted. */
 export async function readRevocationView(db: Db, id: string, digest: string | null = null): Promise<RevocationView | null> {
   const { rows } = await db.query<Omit<RevocationOrigin, 'help'> & { readonly bytes: Buffer; readonly at: Instant }>(
-    `select instant() as at, path, digest, bytes, verdict, reason, about, approved_by as "approvedBy", trust_version as "trustVersion", commit_id as commit,
+    `select instant() as at, path, digest, bytes, verdict,
+       (select jsonb_build_object('hintedAt', b.hinted_at, 'seenAt', b.first_seen_at) from bundles b
+         where b.document_path = d.path and b.counted and b.first_seen_at > d.first_seen_at and b.first_seen_at <= d.judged_at
+         order by b.first_seen_at desc limit 1) as signed, reason, about, approved_by as "approvedBy", trust_version as "trustVersion", commit_id as commit,
        present, hinted_at as "hintedAt", first_seen_at as "firstSeenAt", case when verdict = 'accepted' then judged_at end as "acceptedAt", lifted_by as "liftedBy"
-     from documents where path = 'revocations/' || $1 || '.yaml' and kind = 'Revocation' order by digest = $2 desc, verdict = 'accepted' desc, seen limit 10`,
+     from documents d where path = 'revocations/' || $1 || '.yaml' and kind = 'Revocation' order by digest = $2 desc, verdict = 'accepted' desc, seen limit 10`,
     [id, digest ?? ''],
   );
   const [row, ...others] = rows;
   if (row === undefined || (digest !== null && row.digest !== digest)) return null;
   const { at, bytes, ...found } = row;
-  const origin = { ...found, help: found.reason === null ? null : helpFor(found.reason) };
+  const origin = { ...found, signed: found.verdict === 'accepted' ? found.signed : null, help: found.reason === null ? null : helpFor(found.reason) };
   const said = readRevocation(found.path, bytes);
   const runs = found.verdict === 'accepted' ? await runsOfRevocation(db, found.digest) : [];
   const liftings = await liftingsOf(db, id, found.digest);

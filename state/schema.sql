@@ -50,6 +50,7 @@ create table bundles (
   first_seen_at timestamp(3) with time zone not null default instant(),
   present boolean not null default true,
   counted boolean not null default false,
+  hinted_at timestamp(3) with time zone,
   constraint bundles_pkey PRIMARY KEY (path, digest)
 );
 

@@ -16,9 +16,9 @@ const REINSTATEMENTS_READ = 200;
 /** A moment of a revocation. */
 export interface TimeLineEntry {
   readonly at: Instant;
-  /** Since the webhook; where none hinted at it, since it was first seen. Negative: the database's clock was set back. */
+  /** Since the webhook of whatever completed it, its document or its last signature; where none hinted at that, since it was seen. Negative: before. */
   readonly milliseconds: number;
-  readonly event: 'hinted' | 'seen' | 'accepted' | 'lifting-accepted' | 'receipt';
+  readonly event: 'hinted' | 'seen' | 'signature-hinted' | 'signed' | 'accepted' | 'lifting-accepted' | 'receipt';
   /** Of an event `receipt` alone, like all below; of the others null or empty. */
   readonly receipt: TimeLineReceipt | null;
 }
@@ -50,14 +50,20 @@ export interface Lifting {
   readonly acceptedAt: Instant | null;
 }
 
+/** What the time line counts from: the webhook of the document, or of the last signature where that came later; without one, when it was seen. */
+function completedAt({ hintedAt, firstSeenAt, signed }: Pick<RevocationOrigin, 'hintedAt' | 'firstSeenAt' | 'signed'>): Instant {
+  return signed === null ? (hintedAt ?? firstSeenAt) : (signed.hintedAt ?? signed.seenAt);
+}
+
+/** Whether that was a webhook. */
+export function isHinted({ hintedAt, signed }: Pick<RevocationOrigin, 'hintedAt' | 'signed'>): boolean {
+  return (signed === null ? hintedAt : signed.hintedAt) !== null;
+}
+
 /** All that is known to have happened, in order of time. */
-export async function timeLineOf(
-  db: Db,
-  { hintedAt, firstSeenAt, acceptedAt }: RevocationOrigin,
-  runs: readonly RunView[],
-  liftings: readonly Lifting[],
-): Promise<readonly TimeLineEntry[]> {
-  const from = hintedAt ?? firstSeenAt;
+export async function timeLineOf(db: Db, origin: RevocationOrigin, runs: readonly RunView[], liftings: readonly Lifting[]): Promise<readonly TimeLineEntry[]> {
+  const { hintedAt, firstSeenAt, signed, acceptedAt } = origin;
+  const from = completedAt(origin);
   const entry = (event: TimeLineEntry['event'], at: Instant | null, receipt: TimeLineReceipt | null = null): readonly TimeLineEntry[] =>
     at === null ? [] : [{ at, milliseconds: millisecondsOf(at) - millisecondsOf(from), event, receipt }];
   const evidence = await evidenceOf(
@@ -71,8 +77,9 @@ export async function timeLineOf(
       return entry('receipt', at, { run: id, workflow, step, number, seq, digest, proof, saw });
     }),
   );
+  const completed = signed === null ? [] : [...entry('signature-hinted', signed.hintedAt), ...entry('signed', signed.seenAt)];
   const accepted = liftings.flatMap((lifting) => entry('lifting-accepted', lifting.acceptedAt));
-  const all = [...entry('hinted', hintedAt), ...entry('seen', firstSeenAt), ...entry('accepted', acceptedAt), ...receipts, ...accepted];
+  const all = [...entry('hinted', hintedAt), ...entry('seen', firstSeenAt), ...completed, ...entry('accepted', acceptedAt), ...receipts, ...accepted];
   return all.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
 }
 

@@ -37,7 +37,7 @@ export function revocationLines(inquiry: RevocationInquiry): readonly string[] {
 }
 
 function timeLines({ moments, hinted }: RevocationInquiry): readonly string[] {
-  const times = moments.map(({ milliseconds }) => `${milliseconds} ms`);
+  const times = moments.map(({ milliseconds }) => (milliseconds < 0 ? 'before' : `${milliseconds} ms`));
   const width = Math.max(0, ...times.map((time) => time.length));
   return [
     '',

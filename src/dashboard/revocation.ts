@@ -3,7 +3,7 @@ import { reasons } from '#src/domain/reasons.ts';
 import { subjectWords } from '#src/domain/revocation-words.ts';
 import type { AffectedRevision, DeniedEntry, RevocationView } from '#state/dashboard-revocation.ts';
 import type { RunView } from '#state/dashboard-runs.ts';
-import type { Lifting } from '#state/time-line.ts';
+import { isHinted, type Lifting } from '#state/time-line.ts';
 import { historyPath, isUrgent, revocationPath, rotationPath } from './attention.ts';
 import type { WorkflowShape } from './ladder.ts';
 import { type Content, code, html, type Markup, words } from './markup.ts';
@@ -25,7 +25,7 @@ export function revocationMain(view: RevocationView, workflows: readonly Workflo
 <p class="sum">${said === null ? 'What it says cannot be read.' : html`Of ${words(subjectWords(said.subject), 300)}, by ${peopleOf(origin.approvedBy)}: ${code(said.reason)}, ${words(said.why)}`}</p>
 ${bearing(view)}
 ${view.runs.filter(({ endedAt }) => endedAt === null).map((run) => undoneSection(run, view, workflows))}
-${timeLineSection(timeLine, origin.hintedAt !== null, at)}
+${timeLineSection(timeLine, isHinted(origin), at)}
 ${affectedSection(view)}
 ${podsSection(view)}
 ${recoverySection(view)}

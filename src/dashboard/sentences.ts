@@ -42,6 +42,8 @@ const SENTENCES: Readonly<Record<string, string>> = {
 const MOMENTS: Readonly<Record<string, string>> = {
   hinted: 'A webhook said that something is new.',
   seen: 'Its document was seen.',
+  'signature-hinted': 'A webhook said that something is new.',
+  signed: 'The signature that it lacked was seen.',
   accepted: 'It was accepted: from here on nothing grants it any more.',
   'lifting-accepted': 'A reinstatement was accepted; it stays refused until that is carried out.',
   reinstated: 'It was lifted: what was left to do is not done any more.',

@@ -13,7 +13,13 @@ const MOMENTS_SHOWN = 60;
 export function timeLineSection(entries: readonly TimeLineEntry[], hinted: boolean, at: TimeLineEntry['at']): Markup {
   const shown = entries.slice(0, MOMENTS_SHOWN);
   const after = hinted ? 'Since the webhook' : 'Since it was seen';
-  const rows = shown.map((entry) => [whatOf(entry), moment(entry.at, at), `${entry.milliseconds} ms`, proofOf(entry), receiptOf(entry)]);
+  const rows = shown.map((entry) => [
+    whatOf(entry),
+    moment(entry.at, at),
+    entry.milliseconds < 0 ? 'before' : `${entry.milliseconds} ms`,
+    proofOf(entry),
+    receiptOf(entry),
+  ]);
   return html`<section aria-labelledby="time-line"><h2 id="time-line">Time line</h2>
 ${table('From the commit to each refusal, on the database’s clock', ['What', 'At', after, 'Known by', 'Receipt'], rows)}
 ${entries.length === shown.length ? null : html`<p class="more">… and ${entries.length - shown.length} more, in keyturn receipts export.</p>`}</section>`;
@@ -28,7 +34,7 @@ function whatOf({ event, receipt }: TimeLineEntry): Markup {
 }
 
 function proofOf({ event, receipt }: TimeLineEntry): Markup {
-  if (receipt === null) return html`${event === 'hinted' ? 'its delivery' : 'our row'}`;
+  if (receipt === null) return html`${event === 'hinted' || event === 'signature-hinted' ? 'its delivery' : 'our row'}`;
   if (receipt.proof !== 'accepted') return html`<span class="badge good">observed</span>`;
   return html`<span class="badge waits">accepted</span> <span class="small">nothing of it can be read back</span>`;
 }

@@ -5,7 +5,7 @@ import { type Reason, reasons } from '#src/domain/reasons.ts';
 import { subjectWords } from '#src/domain/revocation-words.ts';
 import { type RevocationView, readRevocationView, revocationNamed } from '#state/dashboard-revocation.ts';
 import type { Db } from '#state/database.ts';
-import type { TimeLineEntry } from '#state/time-line.ts';
+import { isHinted, type TimeLineEntry } from '#state/time-line.ts';
 
 /** A workflow as far as an inquiry tells it. */
 export interface StepNames {
@@ -21,7 +21,7 @@ export async function revocationInquiry(emergencies: readonly StepNames[], db: D
   const { at, origin, said, affected, holders, liftings } = view;
   const { path, digest, verdict, approvedBy, reason, about, firstSeenAt, acceptedAt } = origin;
   const inquiry = {
-    ...({ kind: 'revocation', at, id: view.id, path, digest, verdict, approvedBy, hinted: origin.hintedAt !== null } as const),
+    ...({ kind: 'revocation', at, id: view.id, path, digest, verdict, approvedBy, hinted: isHinted(origin) } as const),
     subject: said === null ? null : subjectWords(said.subject),
     ...{ reason: said?.reason ?? null, why: said?.why ?? null, recovery: said?.recovery ?? null },
     neverLifted: said === null ? null : liftBar(path, said)?.reason === 'NotASuspension' ? reasons.NotASuspension.help : null,

@@ -1,2 +1,3 @@
--- When the webhook came after which a document was read: what the time line of a revocation counts from. null: a poll found it, or somebody brought it as a file.
+-- When the webhook came after which a document or a signature was read: what the time line of a revocation counts from. null: a poll found it, or somebody brought it as a file.
 alter table documents add column hinted_at timestamptz(3);
+alter table bundles add column hinted_at timestamptz(3);

@@ -84,6 +84,30 @@ it('a revocation that was carried out tells who, why, what it took, and each ref
   });
 });
 
+it('where the signature came later, its webhook is what counts, and what was before says so', async () => {
+  await tell({}, async (story) => {
+    await revoked(story);
+    await story.pool.query(`update documents set first_seen_at = instant() - interval '3 days', hinted_at = instant() - interval '3 days' where path = $1`, [
+      KEY_1.path,
+    ]);
+    await story.pool.query(
+      `insert into bundles (path, digest, document_path, bytes, counted, first_seen_at, hinted_at) select path || '.sig' || n, 'd', path, '', n < 3,
+         judged_at - interval '10 ms' * n, judged_at - interval '200 ms' * n from documents, generate_series(1, 3) n where path = $1`,
+      [KEY_1.path],
+    );
+    await withDashboard(story.pool, async (stand) => {
+      const line = rowsOf(await page(stand, '/revocations/leaked-key'), 'time-line');
+      expect(line.map((row) => row.replace(/ (\d+ \w+ )?\d\d:\d\d:\d\d /, ' ').replace(/ (its delivery|our row)$/, ''))).toEqual([
+        'A webhook said that something is new. before',
+        'Its document was seen. before',
+        'A webhook said that something is new. 0 ms',
+        'The signature that it lacked was seen. 190 ms',
+        'It was accepted: from here on nothing grants it any more. 200 ms',
+      ]);
+    });
+  });
+});
+
 it('the receipt says only accepted where nothing can be read back, and the page says so', async () => {
   await tell({}, async (story) => {
     await revoked(story, { ...testRevocation({ kind: 'device', chipId: 'c1' }, 'machine'), evict: false });

@@ -24,6 +24,12 @@ it('a document is put down to the newest webhook before it, within a minute; wha
     expect(await seen(pool, 'revocations/b.yaml')).toBe(rows[0]?.at);
     await pool.query(`update deliveries set at = instant() - interval '61 seconds'`);
     expect(await seen(pool, 'revocations/c.yaml')).toBeNull();
+    // A signature that comes later has its own.
+    await takeDelivery(pool, digestOf('4'));
+    const { rows: last } = await pool.query<{ at: string }>('select at from deliveries where digest = $1', [digestOf('4')]);
+    const files = [{ path: 'revocations/c.ann.sigstore.json', bytes: Buffer.from('{}') }];
+    await transaction(pool, (tx) => storeSnapshot(tx, { commit: 'c', files, unread: [] }));
+    expect((await pool.query('select hinted_at as at from bundles')).rows).toEqual([{ at: last[0]?.at }]);
     // What was seen before stays as it was.
     await takeDelivery(pool, digestOf('3'));
     expect(await seen(pool, 'revocations/a.yaml')).toBeNull();
