@@ -1,10 +1,12 @@
 import { expect, it } from 'vitest';
+import { tell as tellStatus } from '#src/commands/status.ts';
 import { whyOf } from '#src/commands/why.ts';
 import { inquiryText } from '#src/commands/why-text.ts';
 import type { BootInquiry, Inquiry, PodInquiry, RotationInquiry, WorkloadInquiry } from '#src/domain/inquiry.ts';
 import type { Release } from '#src/domain/release.ts';
 import { inquire } from '#src/engine/inquiry.ts';
 import { readOnly } from '#state/read-only.ts';
+import { readStatus } from '#state/status.ts';
 import { emergencies, workflows } from '#workflows/index.ts';
 import { asIntakeWrites } from '../dashboard/revocation-rows.ts';
 import { imageOf, initDataFor, testRelease } from '../world/release.ts';
@@ -149,6 +151,12 @@ it('tells of a revocation, by its id, path, digest or run: who, why, each refusa
       revisions: 1,
     });
     expect(inquiry.conclusion).toMatchObject({ kind: 'waits', reason: 'Held' });
+    const status = tellStatus(await readStatus(pool)).map((line) => line.trim().replace(/ {2,}/g, '  '));
+    const at = status.indexOf('REVOCATIONS');
+    expect(status[at + 1]).toMatch(/^revocations\/stop-chat\.yaml {2}refused, not all is done, accepted 20/);
+    expect(status[at + 2]).toMatch(/^of all of chat: 8 of 9 done; not yet: The key store no longer decrypts/);
+    expect(status[at + 3]).toMatch(/^Held: /);
+    expect(status.find((line) => line.startsWith('chat '))).toContain('held by revocations/stop-chat.yaml');
     expect(inquiry.undone.map(({ step }) => step)).toEqual(['disable-keys']);
     expect(inquiry.moments.map(({ event }) => event)).toEqual(expect.arrayContaining(['hinted', 'accepted', 'refuse-at-proxies', 'confirm-refused']));
     const text = inquiryText(inquiry).join('\n');

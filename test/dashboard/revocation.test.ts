@@ -79,6 +79,8 @@ it('a revocation that was carried out tells who, why, what it took, and each ref
       for (const pod of pods) expect(pod).toContain('gone: none that held it is left');
       expect(textOf(section(root, 'recovery'))).toContain('approved how a new key, by the approvers');
       expect(textOf(section(root, 'recovery'))).toContain('can be lifted never: keyCompromise');
+      // It is over: the board goes on with other things.
+      expect(section(await page(stand, '/'), 'emergencies')).toBeNull();
       expect(rowsOf(root, 'denied')).toEqual([expect.stringMatching(/^the path \S+\/s1-v1-0-\S+ main /)]);
     });
   });
@@ -118,7 +120,9 @@ it('the receipt says only accepted where nothing can be read back, and the page 
       expect(line.find((row) => row.includes('confirm-refused'))).toContain('accepted nothing of it can be read back');
       expect(line.find((row) => row.includes('publish-policy'))).toContain('observed');
       expect(textOf(section(root, 'affected'))).toContain('No revision of ours');
-      expect(rowsOf(root, 'denied')).toEqual([expect.stringMatching(/^the device c1 main/)]);
+      expect(rowsOf(root, 'denied')).toEqual([expect.stringMatching(/^the device c1 main \S+$/)]);
+      await story.pool.query(`insert into deny_list (kbs, because, lifts) select 'main', 'a reinstatement', id from deny_list where device = 'c1'`);
+      expect(rowsOf(await page(stand, '/revocations/machine'), 'denied')).toEqual([expect.stringMatching(/^the device c1 main \S+ lifted$/)]);
     });
   });
 });
@@ -170,6 +174,11 @@ it('a revocation that touches many workloads, or none of ours, is on the board a
         ),
         expect.stringMatching(/^Revocation machine being refused Of the machine c1\. It touches no workload of ours\./),
       ]);
+      // However long one waits, it stands there, and not a second time below.
+      await story.pool.query(`update runs set waiting_for = 'Unreachable', about = 'kbs', since = instant() - interval '1 hour' where workflow = 'revoke'`);
+      const board = await page(stand, '/');
+      expect(textOf(section(board, 'emergencies')).match(/Unreachable kbs/g)).toHaveLength(2);
+      expect(textOf(section(board, 'attention'))).not.toContain('Unreachable');
       expect(rowsOf(await page(stand, '/revocations/everything'), 'affected').slice(0, 2)).toEqual([
         'chat held nothing is left to run',
         'rerank held nothing is left to run',
