@@ -83,7 +83,7 @@ function undoneSection(run: RunView, { at, origin }: RevocationView, workflows: 
   ]);
   const title = workflow === 'reinstate' ? 'Not done yet of its lifting' : 'Not done yet';
   return html`<section class="${isUrgent(run, at) ? 'callout urgent' : 'callout'}" aria-labelledby="run-${id}"><h2 id="run-${id}">${title}</h2>
-${rows.length === 0 ? html`<p>All steps are done.</p>` : table('What is tried until it is done; the next time line row comes from here', ['Step', 'Waits for', 'Undone since'], rows)}</section>`;
+${rows.length === 0 ? html`<p>All steps are done.</p>` : table('What is tried until it is done; each then has its line below', ['Step', 'Waits for', 'Undone since'], rows)}</section>`;
 }
 
 // ---------------------------------------------------------------- what it took

@@ -92,19 +92,21 @@ export async function tellRevocation(setting: Setting, signal: AbortSignal, tell
 /** A line of the story's end: so long after the webhook, and how that is known. */
 interface Entry {
   readonly milliseconds: number;
+  /** An event, or the step of a receipt; and what it says. */
   readonly what: string;
+  readonly said: string;
   readonly proof: string;
 }
 
 /** What happened since the webhook, by the guests' own watches and the product's receipts (whose instants are the database's, on this machine). */
 function timeLine(heard: readonly LabEvent[], hintedAt: number, refused: Pick<Told, 'proxyRefusedMs' | 'policyRefusedMs'>): readonly Entry[] {
   const said = heard.map(({ at, event, step, proof }): Entry => {
-    const what = event === 'receipt' ? `${WORDS[String(step)] ?? ''} ${String(step)}`.trim() : (WORDS[event] ?? event);
-    return { milliseconds: Date.parse(at) - hintedAt, what, proof: event === 'receipt' ? String(proof) : '' };
+    const name = event === 'receipt' ? String(step) : event;
+    return { milliseconds: Date.parse(at) - hintedAt, what: name, said: WORDS[name] ?? '', proof: event === 'receipt' ? String(proof) : '' };
   });
   const seen = [
-    { milliseconds: refused.proxyRefusedMs, what: 'A guest is refused at the proxy.', proof: 'asked' },
-    { milliseconds: refused.policyRefusedMs, what: 'A guest is refused by the policy.', proof: 'asked' },
+    { milliseconds: refused.proxyRefusedMs, what: 'guest-refused', said: 'A guest is refused at the proxy.', proof: 'asked' },
+    { milliseconds: refused.policyRefusedMs, what: 'guest-refused', said: 'A guest is refused by the policy.', proof: 'asked' },
   ];
   return [...said, ...seen].sort((a, b) => a.milliseconds - b.milliseconds);
 }
