@@ -388,6 +388,8 @@ CREATE UNIQUE INDEX holds_kind_subject_idx ON public.holds USING btree (kind, su
 
 CREATE INDEX revisions_workload_idx ON public.revisions USING btree (workload);
 
+CREATE INDEX runs_revocation_idx ON public.runs USING btree (revocation) WHERE (revocation IS NOT NULL);
+
 CREATE INDEX runs_workload_idx ON public.runs USING btree (workload) WHERE (ended_at IS NULL);
 
 CREATE UNIQUE INDEX runs_workflow_revision_idx ON public.runs USING btree (workflow, revision) WHERE (ended_at IS NULL);
