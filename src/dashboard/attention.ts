@@ -157,7 +157,12 @@ export function historyPath(workload: string): string {
 
 /** The page of a revocation; of other bytes at its path, where their digest is given. */
 export function revocationPath(id: string, digest: string | null = null): string {
-  return `/revocations/${encodeURIComponent(id)}${digest === null ? '' : `?digest=${encodeURIComponent(digest)}`}`;
+  return `/revocations/${encodeURIComponent(id)}${digest === null ? '' : `?${new URLSearchParams({ digest })}`}`;
+}
+
+/** A page of the list of revocations, from 1. */
+export function revocationsPath(page: number): string {
+  return page === 1 ? '/revocations' : `/revocations?${new URLSearchParams({ page: String(page) })}`;
 }
 
 /** A revocation's document, with a link to its page where it has one. */

@@ -10,7 +10,7 @@ import { readRevocations } from '#state/dashboard-revocations.ts';
 import { readRotation, rotationOfRun } from '#state/dashboard-rotation.ts';
 import type { Db } from '#state/database.ts';
 import { readStatus } from '#state/status.ts';
-import { historyPath, revocationPath, rotationPath } from './attention.ts';
+import { historyPath, revocationPath, revocationsPath, rotationPath } from './attention.ts';
 import { boardView } from './board.ts';
 import { documentsMain } from './documents.ts';
 import { historyMain } from './history.ts';
@@ -130,8 +130,7 @@ async function rotationPage(tx: Db, run: string, workflows: readonly WorkflowSha
 async function revocationsPage(tx: Db, page: string): Promise<Answer> {
   if (!/^[1-9]\d{0,5}$/.test(page)) return null;
   const list = await readRevocations(tx, Number(page));
-  const path = list.page === 1 ? '/revocations' : `/revocations?page=${list.page}`;
-  return { title: 'Revocations', path, main: revocationsMain(list), at: list.at, open: list.open + list.waiting > 0 };
+  return { title: 'Revocations', path: revocationsPath(list.page), main: revocationsMain(list), at: list.at, open: list.open + list.waiting > 0 };
 }
 
 async function revocationPage(tx: Db, id: string, digest: string | null, workflows: readonly WorkflowShape[]): Promise<Answer> {

@@ -1,5 +1,5 @@
 import type { ListedRevocation, RevocationList } from '#state/dashboard-revocations.ts';
-import { revocationPath } from './attention.ts';
+import { revocationPath, revocationsPath } from './attention.ts';
 import { code, html, type Markup, words } from './markup.ts';
 import { table } from './page.ts';
 import { momentAndSpan } from './time.ts';
@@ -8,7 +8,7 @@ import { momentAndSpan } from './time.ts';
 export function revocationsMain(list: RevocationList): Markup {
   const { at, total, open, waiting, revocations } = list;
   const rows = revocations.map((one) => [
-    html`<a href="${revocationPath(one.id, null)}">${code(one.id, 200)}</a>`,
+    html`<a href="${revocationPath(one.id)}">${code(one.id, 200)}</a>`,
     html`${one.subject === null ? 'what it names cannot be read' : words(one.subject, 200)}<br><span class="small">${one.revisions} ${one.revisions === 1 ? 'revision' : 'revisions'}</span>`,
     html`${one.reason === null ? null : code(one.reason, 80)}<br><span class="small">by ${one.approvedBy.length === 0 ? 'nobody known' : words(one.approvedBy.join(', '), 200)}</span>`,
     one.acceptedAt === null ? null : momentAndSpan(one.acceptedAt, at),
@@ -35,7 +35,7 @@ function stateOf({ refusedAt, endedAt, liftedBy }: ListedRevocation, at: Revocat
 
 function pagesOf({ page, pages }: RevocationList): Markup | null {
   if (pages === 1) return null;
-  const newer = page === 1 ? null : html`<a href="/revocations?page=${page - 1}">Newer</a> · `;
-  const older = page === pages ? null : html` · <a href="/revocations?page=${page + 1}">Older</a>`;
+  const newer = page === 1 ? null : html`<a href="${revocationsPath(page - 1)}">Newer</a> · `;
+  const older = page === pages ? null : html` · <a href="${revocationsPath(page + 1)}">Older</a>`;
   return html`<p class="more">${newer}page ${page} of ${pages}${older}</p>`;
 }
