@@ -52,6 +52,8 @@ export interface Progress {
 export interface ReceiptView {
   readonly run: string;
   readonly number: number;
+  /** Its place in the log over all runs; null: the next head numbers it. */
+  readonly seq: number | null;
   readonly step: string;
   readonly at: Instant;
   readonly digest: string;
@@ -68,11 +70,8 @@ export interface ReceiptView {
 
 /** The runs of a rotation: its adopt run first, then those that it caused, and those on its revision (`id`) that nothing caused, as they began. */
 export async function runsOf(db: Db, { id, rotation }: { readonly id: number; readonly rotation: string }): Promise<readonly RunView[]> {
-  const { rows } = await db.query<Omit<RunView, 'help' | 'receipts' | 'total'>>(
-    `select u.id, u.workflow, u.workload, r.serial, s.epoch, r.rotation, u.step, u.waiting_for as "waitingFor", u.about, u.since,
-       coalesce(u.next_retry_at, u.wake_at) as "nextRetryAt", u.deadline, u.progress, u.created_at as "createdAt", u.ended_at as "endedAt"
-     from runs u left join revisions r on r.id = u.revision left join sealings s on s.id = r.sealing
-     where u.id in (
+  const { rows } = await db.query<BareRun>(
+    `${RUN_ROWS} where u.id in (
        with recursive down as (
          select id, 1 as depth from runs where id = $1 or (revision = $2 and cause is null)
          union
@@ -81,6 +80,25 @@ export async function runsOf(db: Db, { id, rotation }: { readonly id: number; re
      order by u.id <> $1, u.created_at, u.id limit $3`,
     [rotation, id, RUNS_SHOWN, CAUSES_MAX],
   );
+  return withReceipts(db, rows);
+}
+
+/** The runs that carried a revocation out, and those that lifted it, as they began: by the digest of its document. */
+export async function runsOfRevocation(db: Db, revocation: string): Promise<readonly RunView[]> {
+  const { rows } = await db.query<BareRun>(`${RUN_ROWS} where u.revocation = $1 order by u.workflow = 'reinstate', u.created_at, u.id limit $2`, [
+    revocation,
+    RUNS_SHOWN,
+  ]);
+  return withReceipts(db, rows);
+}
+
+type BareRun = Omit<RunView, 'help' | 'receipts' | 'total'>;
+
+const RUN_ROWS = `select u.id, u.workflow, u.workload, r.serial, s.epoch, r.rotation, u.step, u.waiting_for as "waitingFor", u.about, u.since,
+    coalesce(u.next_retry_at, u.wake_at) as "nextRetryAt", u.deadline, u.progress, u.created_at as "createdAt", u.ended_at as "endedAt"
+  from runs u left join revisions r on r.id = u.revision left join sealings s on s.id = r.sealing`;
+
+async function withReceipts(db: Db, rows: readonly BareRun[]): Promise<readonly RunView[]> {
   const receipts = await receiptsOf(
     db,
     rows.map((run) => run.id),
@@ -97,10 +115,10 @@ interface ReceiptRow extends Omit<ReceiptView, 'counts'> {
 
 async function receiptsOf(db: Db, runs: readonly string[]): Promise<ReadonlyMap<string, { readonly shown: readonly ReceiptView[]; readonly total: number }>> {
   const { rows } = await db.query<ReceiptRow>(
-    `select run, number, step, at, digest, total, b ->> 'proof' as proof, b ->> 'moves' as moves, coalesce(b -> 'facts', '{}') as facts,
+    `select run, number, seq, step, at, digest, total, b ->> 'proof' as proof, b ->> 'moves' as moves, coalesce(b -> 'facts', '{}') as facts,
        coalesce(b #>> '{evidence,because}', case when step = 'amended' then b #>> '{evidence,path}' end) as because,
        coalesce((select jsonb_agg(jsonb_build_object('gate', v -> 'gate', 'goodUntil', v -> 'goodUntil')) from jsonb_array_elements(b -> 'verdicts') v), '[]') as verdicts
-     from (select c.run, c.number, c.step, c.at, c.digest, c.body::jsonb as b, count(*) over (partition by c.run) as total,
+     from (select c.run, c.number, c.seq, c.step, c.at, c.digest, c.body::jsonb as b, count(*) over (partition by c.run) as total,
              row_number() over (partition by c.run order by c.number desc) as back from receipts c where c.run = any($1)) newest
      where number <= $2 or back <= $3 order by run, number`,
     [runs, FIRST_SHOWN, NEWEST_SHOWN],

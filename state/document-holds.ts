@@ -179,12 +179,14 @@ function listsValue(document: ReleaseDocument, value: RevokedValue, releases: re
 }
 
 function hasValueOf({ guests }: ReleaseDocument, { name, value }: RevokedValue): boolean {
-  return Object.values(guests).some(({ referenceValues }) => Object.hasOwn(referenceValues, name) && referenceValues[name]?.includes(value) === true);
+  return Object.values(guests).some(
+    ({ referenceValues }) => Object.hasOwn(referenceValues, name) && [value].flat().some((one) => referenceValues[name]?.includes(one)),
+  );
 }
 
 function hasValue({ referenceValues }: Shared['document'], { name, value }: RevokedValue): boolean {
   const listed = Object.hasOwn(referenceValues, name) ? referenceValues[name] : undefined;
-  return Array.isArray(listed) ? listed.includes(value) : listed === value;
+  return [value].flat().some((one) => (Array.isArray(listed) ? listed.includes(one) : listed === one));
 }
 
 /** Whether a release rests on a shared document of which this is true. */

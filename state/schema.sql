@@ -50,6 +50,7 @@ create table bundles (
   first_seen_at timestamp(3) with time zone not null default instant(),
   present boolean not null default true,
   counted boolean not null default false,
+  hinted_at timestamp(3) with time zone,
   constraint bundles_pkey PRIMARY KEY (path, digest)
 );
 
@@ -101,6 +102,7 @@ create table documents (
   basis jsonb,
   subject jsonb,
   lifted_by text,
+  hinted_at timestamp(3) with time zone,
   constraint documents_pkey PRIMARY KEY (path, digest),
   constraint documents_verdict_check CHECK ((verdict = ANY (ARRAY['waiting'::text, 'accepted'::text, 'refused'::text])))
 );
@@ -385,6 +387,8 @@ CREATE INDEX handshakes_kbs_token_digest_idx ON public.handshakes USING btree (k
 CREATE UNIQUE INDEX holds_kind_subject_idx ON public.holds USING btree (kind, subject) WHERE (lifted_at IS NULL);
 
 CREATE INDEX revisions_workload_idx ON public.revisions USING btree (workload);
+
+CREATE INDEX runs_revocation_idx ON public.runs USING btree (revocation) WHERE (revocation IS NOT NULL);
 
 CREATE INDEX runs_workload_idx ON public.runs USING btree (workload) WHERE (ended_at IS NULL);
 

@@ -5,6 +5,14 @@ import type { RepositoryFile } from '#src/domain/signatures.ts';
 import type { Db } from './database.ts';
 import { columnsOf } from './documents.ts';
 
+/** What was read so soon after a webhook is put down to the newest: a delivery says nothing of what it is about. A poll comes twice as often as that. Seconds. */
+const HINT_SECONDS = 60;
+
+/** The newest delivery; `seconds`: the parameter that says since when. */
+function hint(seconds: '$5' | '$8'): string {
+  return `(select max(at) from deliveries where at > instant() - ${seconds} * interval '1 second')`;
+}
+
 /**
  * Stores what a snapshot shows below `folder` (every watched folder: the empty text): bytes never seen at
  * their path get a row, and each row is told whether the tip still holds it. Nothing is ever deleted.
@@ -36,8 +44,8 @@ async function storeDocuments(tx: Db, commit: string, folder: string, files: rea
   for (const part of batches(files, digests, known.rows)) {
     const columns = part.map(({ file: { path, bytes } }) => columnsOf(path, bytes));
     await tx.query(
-      `insert into documents (path, digest, kind, bytes, commit_id, workload, serial)
-       select path, digest, kind, bytes, $1, workload, serial
+      `insert into documents (path, digest, kind, bytes, commit_id, hinted_at, workload, serial)
+       select path, digest, kind, bytes, $1, ${hint('$8')}, workload, serial
        from unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::integer[]) as one (path, digest, kind, bytes, workload, serial)
        on conflict do nothing`,
       [
@@ -47,6 +55,7 @@ async function storeDocuments(tx: Db, commit: string, folder: string, files: rea
         part.map(({ file }) => file.bytes),
         columns.map((one) => one.workload),
         columns.map((one) => one.serial),
+        HINT_SECONDS,
       ],
     );
   }
@@ -63,8 +72,9 @@ async function storeBundles(tx: Db, folder: string, files: readonly RepositoryFi
   const known = await tx.query<{ path: string; digest: string }>('select path, digest from bundles where path = any($1)', [paths]);
   for (const part of batches(files, digests, known.rows)) {
     await tx.query(
-      `insert into bundles (path, digest, document_path, bytes) select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) on conflict do nothing`,
-      [...rowsOf(part), part.map(({ file }) => documentOfBundle(file.path)), part.map(({ file }) => file.bytes)],
+      `insert into bundles (path, digest, document_path, bytes, hinted_at)
+       select *, ${hint('$5')} from unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) on conflict do nothing`,
+      [...rowsOf(part), part.map(({ file }) => documentOfBundle(file.path)), part.map(({ file }) => file.bytes), HINT_SECONDS],
     );
   }
 }

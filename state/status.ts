@@ -8,6 +8,7 @@ import { heldWorkloads } from './document-holds.ts';
 import { type Hold, openHolds } from './holds.ts';
 import { type Poll, pollsOf } from './polls.ts';
 import { type KeptPredecessor, keptPredecessors } from './predecessors.ts';
+import { type EmergencyStatus, emergencyStatuses } from './status-emergencies.ts';
 import { type DestructionStatus, destructionStatuses, type KeyStatus, keyStatuses } from './status-keys.ts';
 import { type TrustStatus, trustStatus } from './status-trust.ts';
 
@@ -23,6 +24,8 @@ export interface Status {
   /** Webhook deliveries that were refused of late, by reason, the newest first. */
   readonly deliveries: readonly RefusedDeliveries[];
   readonly documents: readonly DocumentStatus[];
+  /** Revocations that are not carried out whole yet, and those that are being lifted, as they began. */
+  readonly emergencies: readonly EmergencyStatus[];
   /** What people stopped and nobody let go on yet, oldest first. */
   readonly holds: readonly Hold[];
   readonly workloads: readonly WorkloadStatus[];
@@ -80,13 +83,22 @@ export interface RevisionStatus {
   readonly destruction: DestructionStatus | null;
 }
 
+/** Why nothing moves for a workload. */
+export interface HeldStatus {
+  readonly reason: Reason;
+  readonly about: string;
+  readonly help: string;
+  /** Path of the revocation that took its newest revision, and with it the last that it could run; null: it is held otherwise. */
+  readonly revocation: string | null;
+}
+
 /** A workload: what it should run, and all its revisions. */
 export interface WorkloadStatus {
   readonly name: string;
   /** What it should run, as `s<serial>-v<epoch>`; null: it is held. */
   readonly target: string | null;
   /** A document that holds it, or that nothing good is left to run, and what became of what was there; null: it is not held. */
-  readonly held: { readonly reason: Reason; readonly about: string; readonly help: string } | null;
+  readonly held: HeldStatus | null;
   /** The key that it should serve under; null: held, or there is no key yet. */
   readonly key: KeyStatus | null;
   /** Newest first. */
@@ -99,6 +111,8 @@ export interface RunStatus {
   readonly workflow: string;
   readonly workload: string;
   readonly serial: number | null;
+  /** Path of the revocation that it carries out or lifts; null: it is about something else. */
+  readonly revocation: string | null;
   readonly step: string | null;
   readonly waitingFor: string | null;
   readonly about: string | null;
@@ -144,6 +158,7 @@ export async function readStatus(db: Db): Promise<Status> {
     branches: await branches(db),
     deliveries: await refusedDeliveries(db),
     documents: await documents(db),
+    emergencies: await emergencyStatuses(db, helpFor),
     holds: await openHolds(db),
     workloads: await workloads(db),
     runs: await runs(db),
@@ -204,7 +219,7 @@ async function workloads(db: Db): Promise<readonly WorkloadStatus[]> {
     return {
       name,
       target: target === null ? null : `s${target.serial}-v${target.epoch}`,
-      held: hold === undefined ? null : { ...hold, help: reasons[hold.reason].help },
+      held: hold === undefined ? null : { ...hold, help: reasons[hold.reason].help, revocation: hold === fallen ? (own[0]?.because ?? null) : null },
       key: target === null ? null : (keys.get(target.id) ?? null),
       revisions: revisions.slice(0, REVISIONS_SHOWN),
     };
@@ -219,8 +234,10 @@ function fallenOf({ serial, epoch, state, withdrawn, revoked, because }: Omit<Re
 
 async function runs(db: Db): Promise<readonly RunStatus[]> {
   const { rows } = await db.query<Omit<RunStatus, 'help'>>(
-    `select u.id, u.workflow, u.workload, r.serial, u.step, u.waiting_for as "waitingFor", u.about, u.since, coalesce(u.next_retry_at, u.wake_at) as "nextRetryAt",
-       u.deadline, u.created_at as "createdAt" from runs u left join revisions r on r.id = u.revision where u.ended_at is null order by u.since nulls last, u.id`,
+    `select u.id, u.workflow, u.workload, r.serial, d.path as revocation, u.step, u.waiting_for as "waitingFor", u.about, u.since, coalesce(u.next_retry_at, u.wake_at) as "nextRetryAt",
+       u.deadline, u.created_at as "createdAt" from runs u left join revisions r on r.id = u.revision
+       left join lateral (select min(path) as path from documents where digest = u.revocation and kind = 'Revocation') d on true
+     where u.ended_at is null order by u.since nulls last, u.id`,
   );
   return rows.map((row) => ({ ...row, help: helpFor(row.waitingFor) }));
 }

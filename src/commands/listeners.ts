@@ -8,7 +8,7 @@ import { openWebhook } from '#src/engine/webhook.ts';
 import type { Log } from '#src/log.ts';
 import type { Metrics } from '#src/metrics.ts';
 import { openDatabase } from '#state/database.ts';
-import { workflows } from '#workflows/index.ts';
+import { emergencies, workflows } from '#workflows/index.ts';
 import type { OpenedDatabase } from './open.ts';
 
 /** The controller's listeners, apart so that a network policy can tell them apart. */
@@ -55,7 +55,15 @@ export async function openListeners({ config, onHint, log, metrics, database }: 
 }
 
 function dashboardOf({ installation, mode, repository, serve: { dashboard } }: Config, pool: pg.Pool, log: Log): Hono {
-  return openDashboard({ installation, mode, pool, workflows, pollSeconds: repository.pollSeconds, listen: dashboard.listen, log });
+  return openDashboard({
+    installation,
+    mode,
+    pool,
+    workflows: [...workflows, ...emergencies],
+    pollSeconds: repository.pollSeconds,
+    listen: dashboard.listen,
+    log,
+  });
 }
 
 /** `/metrics` for Prometheus; `/healthz`: this process answers; `/readyz`: and so does its database. */

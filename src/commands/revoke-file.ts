@@ -1,9 +1,7 @@
 /** `keyturn revoke --file`: a signed revocation straight into the database, for when the Git host is not there. */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { type Config, loadConfig } from '#src/config.ts';
-import type { Digest } from '#src/digest.ts';
 import { documentOfBundle } from '#src/domain/documents/places.ts';
 import { DOCUMENT_MAX_BYTES } from '#src/domain/documents/yaml.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
@@ -17,6 +15,7 @@ import { ensureBrokers } from '#state/brokers.ts';
 import { documentLoaders } from '#state/document-loaders.ts';
 import { checkInstallation } from '#state/migrate.ts';
 import { openDatabaseOf } from './database.ts';
+import { verifyingOf } from './verifying.ts';
 
 /** More than a dozen signatures on one revocation is no revocation. */
 const BUNDLES_MAX = 50;
@@ -42,7 +41,7 @@ export async function revokeFile(configFile: string, brought: Brought): ReturnTy
     using url = await readReference(config.database.url);
     const wake = await openWake({ pool, url: url.reveal().toString('utf8').trim(), onError: () => undefined });
     try {
-      const verifying = { verifyBundle, initialDigest: config.trust.initialDigest as Digest, sample: config.mode === 'lab' };
+      const verifying = verifyingOf(config);
       return await takeInFile(
         {
           ...{ ...verifying, pool, git: { branch: config.repository.branch }, enlist: wake.enlist, log: silentLog },

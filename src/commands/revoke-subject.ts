@@ -1,3 +1,5 @@
+import { z } from 'zod';
+import { referenceScalar } from '#src/domain/documents/fields.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 
 /** The words of `keyturn revoke` that say what is not trusted any more. */
@@ -52,13 +54,34 @@ function ofTarget(text: string): RevocationSubject | string {
   return { kind: 'target', cluster, namespace, name };
 }
 
+const VALUE_FORMS = '--reference-value: expected name=text, or name:=JSON: a text in quotes, a number, true, false, or a list of these';
+
+/** Names have no `:` and no `=`, so the first of them ends the name and tells the form. */
 function ofReferenceValue(text: string): RevocationSubject | string {
-  const at = text.indexOf('=');
-  if (at < 1 || at === text.length - 1) return '--reference-value: expected name=value';
-  return { kind: 'reference-value', name: text.slice(0, at), value: scalarIn(text.slice(at + 1)) };
+  const [, name, form, written] = /^([^:=]+)(:?=)(.+)$/s.exec(text) ?? [];
+  if (name === undefined || written === undefined) return VALUE_FORMS;
+  if (form === '=') return { kind: 'reference-value', name, value: scalarIn(written) };
+  const value = jsonIn(written);
+  return value === null ? `${VALUE_FORMS}; ${written} is none of these` : { kind: 'reference-value', name, value };
 }
 
-/** A measurement is a text, also where it has digits alone (`svn: ["2"]`); `true` and `false` are not, unless they are quoted. */
+type ReferenceValue = Extract<RevocationSubject, { kind: 'reference-value' }>['value'];
+
+/** null: it is no JSON, or of a kind that no reference value has. A number that JavaScript would round is another number, and none of these. */
+function jsonIn(text: string): ReferenceValue | null {
+  const read = z.union([referenceScalar, z.array(referenceScalar).min(1)]).safeParse(parsedIn(text));
+  return read.success && [read.data].flat().every((one) => typeof one !== 'number' || Number.isSafeInteger(one) || !Number.isInteger(one)) ? read.data : null;
+}
+
+function parsedIn(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** A measurement is a text, also where it has digits alone (`svn: ["2"]`); `true` and `false` are not, unless they are quoted. All else says `:=`. */
 function scalarIn(text: string): string | boolean {
   if (text === 'true' || text === 'false') return text === 'true';
   return /^"(.*)"$/.exec(text)?.[1] ?? text;

@@ -141,6 +141,8 @@ It writes revocations/<id>.yaml into a checkout, signed by one revoker, which is
   keyturn revoke --path keyturn/chat/s12-v4-0-1a2b3c4d --reason keyCompromise --why '…' --sign-key me.pem --push
   keyturn revoke --workload chat --epoch 4 --reason keyCompromise --why '…' --dry-run --config keyturn.yaml
                                                        what it would touch, what falls back, what is held; nothing is written
+  keyturn revoke --reference-value 'tcb:=7' --reason superseded --why '…'
+                                                       the number 7; tcb=7 is the text, as releases list most measurements
   keyturn revoke --file revocations/2026-11-23-leaked-key.yaml --config keyturn.yaml
                                                        the Git host is down: the signed document straight into the database, judged as on the
                                                        branch; committed later as it is, it is the same revocation
@@ -161,7 +163,7 @@ export function register(program: Command): void {
     .option('--chip-id <id>', 'a machine, by the id of its processor')
     .option('--ueid <id>', 'a device, by its UEID (a GPU)')
     .option('--target <cluster/namespace/name>', 'an object of a cluster, by the init-data of its guests')
-    .option('--reference-value <name=value>', 'a measurement')
+    .option('--reference-value <name=text>', 'a measurement, or name:=JSON: a number, true, false, a text in quotes, a list of these')
     .option('--signer <person>', 'a person of the trust document')
     .option('--key <digest>', 'with --signer: this key of theirs; otherwise all')
     .option('--since <instant>', 'with --signer: releases that were accepted before it stand; otherwise none')

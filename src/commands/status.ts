@@ -1,8 +1,11 @@
 import type { Command } from 'commander';
 import { loadConfig } from '#src/config.ts';
+import { sentenceOf } from '#src/dashboard/sentences.ts';
 import { subjectName } from '#state/holds.ts';
 import { checkInstallation } from '#state/migrate.ts';
-import { type BrokerStatus, type RevisionStatus, type RunStatus, readStatus, type Status, type WorkloadStatus } from '#state/status.ts';
+import { type BrokerStatus, type HeldStatus, type RevisionStatus, type RunStatus, readStatus, type Status, type WorkloadStatus } from '#state/status.ts';
+import type { EmergencyStatus } from '#state/status-emergencies.ts';
+import { emergencies } from '#workflows/index.ts';
 import { configOption, openDatabaseOf, print } from './database.ts';
 
 interface Options {
@@ -39,15 +42,12 @@ export function tell(read: Status): readonly string[] {
         ? []
         : [`branch ${branch} cannot be read since ${failingSince}: ${reason}: ${about}`, `  ${help ?? ''} Revocations are not seen meanwhile.`],
     ),
+    ...section('REVOCATIONS', read.emergencies.flatMap(emergencyRows)),
     ...section('ON HOLD', read.holds.map(holdRow)),
     ...section(
       'WORKLOADS',
       read.workloads.flatMap((workload) => [
-        [
-          workload.name,
-          workload.target === null ? 'no target' : `target ${workload.target}`,
-          workload.held === null ? '' : `held: ${workload.held.reason}: ${workload.held.about}`,
-        ],
+        [workload.name, workload.target === null ? 'no target' : `target ${workload.target}`, workload.held === null ? '' : heldWords(workload.held)],
         ...keyRows(workload.key, at),
         ...workload.revisions.map((revision) => [`  s${revision.serial}-v${revision.epoch}`, ladderOf(revision), revision.rotation, endOf(revision)]),
       ]),
@@ -79,6 +79,42 @@ export function tell(read: Status): readonly string[] {
     ...section('BROKERS', read.brokers.map(brokerRow)),
     ...section('PLATFORM VALUES KEPT', read.predecessors.flatMap(predecessorRows)),
   ];
+}
+
+/** Which revocation, what is undone of it, and what the present wait is for. */
+function emergencyRows(one: EmergencyStatus): readonly (readonly string[])[] {
+  const { workflow, path, subject, acceptedAt, run, done, waitingFor, about, since, nextRetryAt, help } = one;
+  const steps = emergencies.find(({ name }) => name === workflow)?.steps ?? [];
+  const [next, ...more] = steps.filter(({ name }) => !done.includes(name));
+  const undone =
+    next === undefined ? 'all is done' : `not yet: ${sentenceOf(workflow, next.name) ?? next.name}${more.length === 0 ? '' : ` (and ${more.length} more)`}`;
+  const when = [since === null ? '' : `since ${since}`, nextRetryAt === null ? '' : `again at ${nextRetryAt}`].filter((text) => text !== '').join(', ');
+  return [
+    [
+      path,
+      `${workflow === 'reinstate' ? `being lifted by ${one.reinstatement ?? 'a reinstatement'}` : standingWords(one)}${acceptedAt === null ? '' : `, accepted ${acceptedAt}`}`,
+    ],
+    [
+      '',
+      `of ${subject ?? 'what cannot be read'}: ${run === null ? 'nobody carries it out' : `${steps.length - more.length - (next === undefined ? 0 : 1)} of ${steps.length} done; ${undone}`}`,
+    ],
+    ...(waitingFor === null
+      ? []
+      : [
+          ['', `${waitingFor}: ${about ?? ''}`],
+          ['', when],
+          ['', help ?? ''],
+        ]),
+  ];
+}
+
+function standingWords({ run, done }: EmergencyStatus): string {
+  if (run === null) return 'NOT CARRIED OUT';
+  return done.includes('confirm-refused') ? 'refused, not all is done' : 'BEING REFUSED';
+}
+
+function heldWords({ reason, about, revocation }: HeldStatus): string {
+  return `held${revocation === null ? '' : ` by ${revocation}`}: ${reason}: ${about}`;
 }
 
 function trustLines(trust: Status['trust']): readonly string[] {
@@ -118,8 +154,21 @@ function ladderOf({ state, withdrawn, revoked }: RevisionStatus): string {
   return [...LADDER.map((rung) => (rung === state ? `[${rung}]` : rung)), ...facts].join(' ');
 }
 
-function runRows({ id, workflow, workload, serial, step, waitingFor, about, since, nextRetryAt, help, deadline }: RunStatus): readonly (readonly string[])[] {
-  const subject = serial === null ? workload : `${workload}/${serial}`;
+function runRows({
+  id,
+  workflow,
+  workload,
+  serial,
+  revocation,
+  step,
+  waitingFor,
+  about,
+  since,
+  nextRetryAt,
+  help,
+  deadline,
+}: RunStatus): readonly (readonly string[])[] {
+  const subject = revocation ?? (serial === null ? workload : `${workload}/${serial}`);
   const waits = waitingFor === null ? '' : `${waitingFor}: ${about ?? ''}`;
   const when = [since === null ? '' : `since ${since}`, nextRetryAt === null ? '' : `again at ${nextRetryAt}`, deadline === null ? '' : `deadline ${deadline}`];
   return [

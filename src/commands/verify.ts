@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { momentOf, sentenceOf } from '#src/dashboard/sentences.ts';
 import type { Json } from '#src/domain/json.ts';
 import { openRevocationRecords, type RevocationRecord } from '#src/domain/revocation-record.ts';
 import { type Verified, verifyExport } from '#src/domain/verify-export.ts';
@@ -33,7 +34,7 @@ async function verify(file: string, { publicKey, head, json, revocations }: Opti
 }
 
 /** One line for what was revoked, by whom and why, and one for each refusal that was seen. */
-function recordLines({ revocation, said, generations, seen }: RevocationRecord): readonly string[] {
+function recordLines({ revocation, said, generations, seen, lifted }: RevocationRecord): readonly string[] {
   const name =
     said === null ? revocation : `${plain(said.id)} by ${plain(said.approvedBy)}: ${plain(said.reason)}, ${plain(said.why)}; recovery: ${plain(said.recovery)}`;
   const policy = Object.entries(generations).map(([kbs, generation]) => `${kbs} from generation ${generation}`);
@@ -41,15 +42,18 @@ function recordLines({ revocation, said, generations, seen }: RevocationRecord):
   return [
     '',
     `revoked ${name}`,
-    ...(said === null ? ['  not confirmed to be refused'] : [`  ${JSON.stringify(said.subject)}`]),
+    ...(said === null ? ['  not confirmed to be refused'] : [`  ${plain(JSON.stringify(said.subject))}`]),
     ...(policy.length === 0 ? [] : [`  refused by the policy of ${policy.join(', ')}`]),
-    ...seen.map(({ step, at, proof }) => `  ${step.padEnd(width)}  ${at}  ${proof}`),
+    ...seen.map(({ step, at, proof }) => `  ${step.padEnd(width)}  ${at}  ${proof}  ${sentenceOf('revoke', step) ?? momentOf(step) ?? ''}`.trimEnd()),
+    ...(lifted === null
+      ? []
+      : [`  lifted ${lifted.at} by ${plain(lifted.said.reinstatement)}, signed by ${plain(lifted.said.approvedBy)}: ${plain(lifted.said.justification)}`]),
   ];
 }
 
-/** Somebody's words, as a terminal may show them. */
+/** Somebody's words, as a terminal may show them: in one line, so that none of them passes for a line of ours. */
 function plain(value: Json | undefined): string {
-  return storable(Array.isArray(value) ? value.join(', ') : String(value ?? 'nobody'));
+  return storable(Array.isArray(value) ? value.join(', ') : String(value ?? 'nobody')).replaceAll(/\s+/g, ' ');
 }
 
 function wordsOf(file: string, verified: Verified): string {

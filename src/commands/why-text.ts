@@ -1,6 +1,7 @@
 /** An inquiry in words, for a terminal. */
 import type { Appraised, AskedFor, BootInquiry, Conclusion, Inquiry, RotationInquiry, RunInquiry, WorkloadInquiry } from '#src/domain/inquiry.ts';
 import { canonicalJson } from '#src/domain/json.ts';
+import { revocationLines } from './why-revocation-text.ts';
 
 /** Requests of a boot that are told one by one: those before say the same. */
 const FETCHES_SHOWN = 8;
@@ -19,6 +20,8 @@ function headLines(inquiry: Inquiry): readonly string[] {
       return [`pod ${inquiry.name} at ${inquiry.at}`];
     case 'rotation':
       return [`rotation ${inquiry.id}: ${inquiry.revision} of ${inquiry.workload} (${inquiry.state}) at ${inquiry.at}`];
+    case 'revocation':
+      return [`revocation ${inquiry.id} of ${inquiry.subject ?? 'what cannot be read'} (${inquiry.verdict}) at ${inquiry.at}`];
     case 'workload':
       return [`workload ${inquiry.name}: ${inquiry.target === null ? 'held, nothing to run' : `should run ${inquiry.target}`} at ${inquiry.at}`];
   }
@@ -40,6 +43,8 @@ function bodyLines(inquiry: Inquiry): readonly string[] {
       return inquiry.boots.flatMap(bootLines);
     case 'rotation':
       return rotationLines(inquiry);
+    case 'revocation':
+      return revocationLines(inquiry);
     case 'workload':
       return workloadLines(inquiry);
   }

@@ -6,7 +6,7 @@ import { Fault } from '#src/errors.ts';
 import { readReference } from '#src/reference.ts';
 import { documentLoaders } from '#state/document-loaders.ts';
 import { readOnly } from '#state/read-only.ts';
-import { workflows } from '#workflows/index.ts';
+import { emergencies, workflows } from '#workflows/index.ts';
 import { configOption, openDatabaseOf, print } from './database.ts';
 import { checkOwner } from './owner.ts';
 import { verifyingOf } from './verifying.ts';
@@ -33,11 +33,11 @@ export async function whyOf(file: string, name: string): Promise<Inquiry> {
     await checkOwner(pool, config);
     const loaders = documentLoaders({ ...verifyingOf(config), pool });
     const parts = {
-      ...{ loaders, workflows, signersOf: (kbs: string) => signersOf(config, kbs) },
+      ...{ loaders, workflows, emergencies, signersOf: (kbs: string) => signersOf(config, kbs) },
       clockBoundOf: (cluster: string) => config.clusters[cluster]?.clockBoundSeconds ?? 0,
     };
     const inquiry = await readOnly(pool, (db) => inquire(parts, db, name));
-    if (inquiry === null) throw new Fault('NotFound', `${name}: no rotation, run, workload or pod (name, uid or address) has this name`);
+    if (inquiry === null) throw new Fault('NotFound', `${name}: no rotation, run, workload, revocation or pod (name, uid or address) has this name`);
     return inquiry;
   } finally {
     await pool.end();
@@ -61,6 +61,7 @@ Looks at receipts, runs, documents and what the KBS proxies saw; asks no other s
 
   keyturn why chat                     a workload: what it should run, and what everything on its way there waits for
   keyturn why r-0123456789abcdef       a rotation (or a run of it): every step, the gate that says no, the pods that it waits for
+  keyturn why leaked-key               a revocation, by its id (or path, or digest): who, why, what it took, each refusal since the webhook, what is undone
   keyturn why chat-7d9f-x2b            a pod, by name, uid or address: what it asked for, who refused it, and which claim of its attestation
                                        is not what the release demands
 
@@ -71,8 +72,8 @@ answered · 2 usage.`;
 export function register(program: Command): void {
   program
     .command('why')
-    .description('tell why a pod, a rotation or a workload waits or was denied: what, since when, which claim, what to do')
-    .argument('<name>', 'a pod (name, uid, address), a rotation or a workload')
+    .description('tell why a pod, a rotation, a workload or a revocation waits or was denied: what, since when, which claim, what to do')
+    .argument('<name>', 'a pod (name, uid, address), a rotation, a workload or a revocation')
     .addOption(configOption())
     .option('--json', 'print one JSON object')
     .addHelpText('after', HELP)

@@ -1,7 +1,9 @@
 import { type Reason, reasons } from '#src/domain/reasons.ts';
 import { type Instant, later, secondsBetween } from '#src/instant.ts';
 import type { Board } from '#state/dashboard.ts';
-import type { DocumentStatus, RunStatus } from '#state/status.ts';
+import type { DocumentStatus, HeldStatus, RunStatus } from '#state/status.ts';
+import { idOfRevocation } from '#state/status-emergencies.ts';
+import { code, html, type Markup } from './markup.ts';
 
 /** Something that goes no further without a person, or that nobody would notice otherwise. */
 export interface Attention {
@@ -28,7 +30,7 @@ const BLIND = 'Revocations are not seen meanwhile.';
 
 /**
  * What needs a person, first what makes us blind, then refused revocations, held workloads, runs (those that wait longest
- * first) and other documents. `pollSeconds`: how often the branch is to be read.
+ * first) and other documents. Runs of revocations are not among them: whatever they wait for, they stand above all of this. `pollSeconds`: how often the branch is to be read.
  */
 export function attentionOf(board: Board, pollSeconds: number): readonly Attention[] {
   const { status } = board;
@@ -39,7 +41,7 @@ export function attentionOf(board: Board, pollSeconds: number): readonly Attenti
     ...brokersOf(board),
     ...documents.filter(({ kind }) => kind === 'Revocation').map(documentItem),
     ...status.workloads.flatMap(({ name, held }) => (held === null ? [] : [heldItem(name, held)])),
-    ...status.runs.filter((run) => isUrgent(run, status.at)).map(runItem),
+    ...status.runs.filter((run) => run.revocation === null && isUrgent(run, status.at)).map(runItem),
     ...documents.filter(({ kind }) => kind !== 'Revocation').map(documentItem),
     ...status.branches.flatMap(({ unread }) => unread.map((entry) => unreadItem(entry))),
   ];
@@ -113,8 +115,10 @@ function brokersOf({ status }: Board): readonly Attention[] {
   });
 }
 
-function heldItem(name: string, { reason, about, help }: { readonly reason: Reason; readonly about: string; readonly help: string }): Attention {
-  return { title: 'Held', subject: name, reason, about, help, since: null, deadline: null, href: historyPath(name) };
+function heldItem(name: string, { reason, about, help, revocation }: HeldStatus): Attention {
+  const id = revocation === null ? null : idOfRevocation(revocation);
+  const [title, href] = id === null ? ['Held', historyPath(name)] : [`Held by the revocation ${id}`, revocationPath(id)];
+  return { title, subject: name, reason, about, help, since: null, deadline: null, href };
 }
 
 function runItem(run: RunStatus): Attention {
@@ -149,4 +153,20 @@ export function rotationPath(run: string): string {
 /** The page of a workload's rotations. */
 export function historyPath(workload: string): string {
   return `/workloads/${encodeURIComponent(workload)}`;
+}
+
+/** The page of a revocation; of other bytes at its path, where their digest is given. */
+export function revocationPath(id: string, digest: string | null = null): string {
+  return `/revocations/${encodeURIComponent(id)}${digest === null ? '' : `?${new URLSearchParams({ digest })}`}`;
+}
+
+/** A page of the list of revocations, from 1. */
+export function revocationsPath(page: number): string {
+  return page === 1 ? '/revocations' : `/revocations?${new URLSearchParams({ page: String(page) })}`;
+}
+
+/** A revocation's document, with a link to its page where it has one. */
+export function revocationLink(path: string): Markup {
+  const id = idOfRevocation(path);
+  return id === null ? code(path) : html`<a href="${revocationPath(id)}">${code(path)}</a>`;
 }

@@ -1,7 +1,9 @@
 import type { Board, BoardRun } from '#state/dashboard.ts';
 import { subjectName } from '#state/holds.ts';
 import type { BrokerStatus, RevisionStatus, RunStatus, Status, WorkloadStatus } from '#state/status.ts';
-import { type Attention, attentionOf, historyPath, isUrgent, rotationPath } from './attention.ts';
+import { idOfRevocation } from '#state/status-emergencies.ts';
+import { type Attention, attentionOf, historyPath, isUrgent, revocationLink, revocationPath, rotationPath } from './attention.ts';
+import { emergenciesSection, emergencyName } from './emergencies.ts';
 import type { WorkflowShape } from './ladder.ts';
 import { type Content, code, html, type Markup, words } from './markup.ts';
 import { table } from './page.ts';
@@ -50,11 +52,12 @@ export function boardView(board: Board, { pollSeconds, workflows }: BoardParts):
   const attention = attentionOf(board, pollSeconds);
   const standings = standingsOf(status, isSlow);
   const waiting = status.documents.filter(({ verdict }) => verdict === 'waiting');
-  const title =
-    attention.length === 0 ? 'Nothing needs a person' : attention.length === 1 ? '1 thing needs a person' : `${attention.length} things need a person`;
+  const title = titleOf(status.emergencies.length, attention.length);
+  const calm = attention.length === 0 && status.emergencies.length === 0;
   const main = html`
-<h1 class="${attention.length === 0 ? 'calm' : 'urgent'}">${title}</h1>
+<h1 class="${calm ? 'calm' : 'urgent'}">${title}</h1>
 <p class="sum">${sumOf(standings, waiting.length)}</p>
+${emergenciesSection(status, workflows)}
 ${attention.length === 0 ? null : attentionSection(attention, status)}
 ${status.holds.length === 0 ? null : holdsSection(status)}
 ${movingSection(standings, board, workflows)}
@@ -62,7 +65,14 @@ ${waiting.length === 0 ? null : waitingSection(status)}
 ${restingSection(standings, status)}
 ${slowSection(status.runs.filter(isSlow), board)}
 ${status.brokers.length === 0 ? null : brokersSection(status)}`;
-  return { title, open: standings.some(({ runs }) => runs.length > 0) || waiting.length > 0, main, foot: footOf(board) };
+  return { title, open: standings.some(({ runs }) => runs.length > 0) || waiting.length + status.emergencies.length > 0, main, foot: footOf(board) };
+}
+
+/** A revocation under way is told first: nothing else is as urgent. */
+function titleOf(emergencies: number, attention: number): string {
+  const needs = attention === 0 ? 'nothing needs a person' : attention === 1 ? '1 thing needs a person' : `${attention} things need a person`;
+  if (emergencies === 0) return needs.replace('nothing', 'Nothing');
+  return `${emergencies === 1 ? '1 revocation' : `${emergencies} revocations`} under way, ${needs}`;
 }
 
 function standingsOf(status: Status, isSlow: (run: RunStatus) => boolean): readonly Standing[] {
@@ -151,7 +161,7 @@ function standingOf({ target, held, revisions }: WorkloadStatus): Markup {
   const now = serving === null ? html`nothing in service` : html`in service ${revisionLink(serving)}`;
   const serves = serving !== null && target === nameOf(serving);
   const next = serves ? null : target === null ? html` · no target` : html` → target ${targetLink(target, revisions)}`;
-  return html`${now}${next}${held === null ? null : html` <strong class="badge urgent">held</strong>`}`;
+  return html`${now}${next}${held === null ? null : html` <strong class="badge urgent">held</strong>${held.revocation === null ? null : html` by ${revocationLink(held.revocation)}`}`}`;
 }
 
 /** The revision that serves; while the next one is confirmed, the one that is not gone yet. */
@@ -181,12 +191,20 @@ function runItem(run: RunStatus, { status: { at }, runs }: Board, workflows: rea
     waitingFor === null
       ? html`<p class="why">${working !== null ? 'at work' : step === null ? 'under way' : 'being looked at'}</p>`
       : why(waitingFor, about, help);
-  return html`<li class="${isUrgent(run, at) ? 'run urgent' : 'run'}"><p class="what"><a href="${rotationPath(id)}">${workflow} ${subjectOf(run, runs.get(id))}</a>${step === null ? null : html` <span class="step">at ${code(step)}${placeOf(workflow, step, workflows)}</span>`}</p>
+  return html`<li class="${isUrgent(run, at) ? 'run urgent' : 'run'}"><p class="what">${linkOf(run, runs.get(id))}${step === null ? null : html` <span class="step">at ${code(step)}${placeOf(workflow, step, workflows)}</span>`}</p>
 <div class="waits">${waits}${working === null ? null : progressLine(working, at)}${instants([
     ['since', since === null ? null : momentAndSpan(since, at)],
     ['next look', nextRetryAt === null ? null : momentAndSpan(nextRetryAt, at)],
     ['deadline', deadline === null ? null : momentAndSpan(deadline, at)],
   ])}</div></li>\n`;
+}
+
+function linkOf(run: RunStatus, known: BoardRun | undefined): Markup {
+  const { id, workflow, revocation } = run;
+  const named = revocation === null ? null : idOfRevocation(revocation);
+  return named === null
+    ? html`<a href="${rotationPath(id)}">${workflow} ${subjectOf(run, known)}</a>`
+    : html`<a href="${revocationPath(named)}#run-${id}">${emergencyName({ workflow, id: named })}</a>`;
 }
 
 /** The revision that a run is about. */

@@ -1,13 +1,16 @@
 import { type Context, Hono } from 'hono';
 import type pg from 'pg';
+import { isDigest } from '#src/digest.ts';
 import { reasons } from '#src/domain/reasons.ts';
 import { Fault, isFault } from '#src/errors.ts';
 import type { Log } from '#src/log.ts';
 import { readBoard, readHistory, reading } from '#state/dashboard.ts';
+import { readRevocationView, revocationNamed } from '#state/dashboard-revocation.ts';
+import { readRevocations } from '#state/dashboard-revocations.ts';
 import { readRotation, rotationOfRun } from '#state/dashboard-rotation.ts';
 import type { Db } from '#state/database.ts';
 import { readStatus } from '#state/status.ts';
-import { historyPath, rotationPath } from './attention.ts';
+import { historyPath, revocationPath, revocationsPath, rotationPath } from './attention.ts';
 import { boardView } from './board.ts';
 import { documentsMain } from './documents.ts';
 import { historyMain } from './history.ts';
@@ -15,6 +18,8 @@ import { isOwnName } from './host-name.ts';
 import type { WorkflowShape } from './ladder.ts';
 import { html } from './markup.ts';
 import { CONTENT_SECURITY_POLICY, type House, type Page, pageText, REFRESH_SECONDS } from './page.ts';
+import { isRevocationOpen, revocationMain } from './revocation.ts';
+import { revocationsMain } from './revocations.ts';
 import { rotationMain } from './rotation.ts';
 import { why } from './said.ts';
 
@@ -69,6 +74,8 @@ export function openDashboard(parts: DashboardParts): Hono {
   app.get('/', (context) => show(context, (tx) => boardPage(tx, parts)));
   app.get('/documents', (context) => show(context, documentsPage));
   app.get('/rotations/:run', (context) => show(context, (tx) => rotationPage(tx, context.req.param('run'), workflows)));
+  app.get('/revocations', (context) => show(context, (tx) => revocationsPage(tx, context.req.query('page') ?? '1')));
+  app.get('/revocations/:id', (context) => show(context, (tx) => revocationPage(tx, context.req.param('id'), context.req.query('digest') ?? null, workflows)));
   app.get('/workloads/:workload', (context) => show(context, (tx) => historyPage(tx, context.req.param('workload'))));
   app.notFound((context) => context.html(pageText(parts, { ...MISSING, path: '' }), 404));
   app.onError((thrown, context) => failed(parts, thrown, context));
@@ -108,13 +115,29 @@ async function documentsPage(tx: Db): Promise<Answer> {
 async function rotationPage(tx: Db, run: string, workflows: readonly WorkflowShape[]): Promise<Answer> {
   if (!/^r-[0-9a-f]{16}$/.test(run)) return null;
   const rotation = await rotationOfRun(tx, run);
-  if (rotation === null) return null;
+  if (rotation === null) {
+    const revocation = await revocationNamed(tx, run);
+    return revocation === null ? null : { elsewhere: `${revocationPath(revocation)}#run-${run}` };
+  }
   if (rotation !== run) return { elsewhere: `${rotationPath(rotation)}#run-${run}` };
   const view = await readRotation(tx, rotation);
   if (view === null) return null;
   const { workload, serial, epoch } = view.rotation;
   const open = view.runs.some(({ endedAt }) => endedAt === null);
   return { title: `${workload} s${serial}-v${epoch}`, path: rotationPath(rotation), main: rotationMain(view, workflows), at: view.at, open };
+}
+
+async function revocationsPage(tx: Db, page: string): Promise<Answer> {
+  if (!/^[1-9]\d{0,5}$/.test(page)) return null;
+  const list = await readRevocations(tx, Number(page));
+  return { title: 'Revocations', path: revocationsPath(list.page), main: revocationsMain(list), at: list.at, open: list.open + list.waiting > 0 };
+}
+
+async function revocationPage(tx: Db, id: string, digest: string | null, workflows: readonly WorkflowShape[]): Promise<Answer> {
+  if (!/^[a-z0-9-]{1,60}$/.test(id) || (digest !== null && !isDigest(digest))) return null;
+  const view = await readRevocationView(tx, id, digest);
+  if (view === null) return null;
+  return { title: `Revocation ${id}`, path: revocationPath(id, digest), main: revocationMain(view, workflows), at: view.at, open: isRevocationOpen(view) };
 }
 
 async function historyPage(tx: Db, workload: string): Promise<Answer> {

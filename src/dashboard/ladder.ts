@@ -23,14 +23,14 @@ export interface Rung {
   readonly before: readonly ReceiptView[];
 }
 
-/** Something that befell a run between its steps: it was reopened, or a newer release amended it. */
+/** Something that befell a run between its steps: it was reopened, a newer release amended it, or a revocation was lifted. */
 export interface Mark {
   readonly mark: true;
   readonly receipt: ReceiptView;
 }
 
 /** Receipts that are of no step. */
-const MARKS: ReadonlySet<string> = new Set(['reopened', 'amended']);
+const MARKS: ReadonlySet<string> = new Set(['reopened', 'amended', 'reinstated']);
 
 /**
  * A run's steps in the workflow's order, each with its receipts, and marks before the first step that came about after them.

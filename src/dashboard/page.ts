@@ -27,7 +27,7 @@ export interface House {
 /** One page. */
 export interface Page {
   readonly title: string;
-  /** Where it is, without a query. */
+  /** Where it is; of its query only what says which page it is. */
   readonly path: string;
   /** `going`: something moves, and the page asks for itself again, unless it was told not to (`paused`). */
   readonly refresh: 'going' | 'paused' | 'none';
@@ -57,7 +57,7 @@ ${styleSheet(STYLE)}
 ${lab ? html`<p class="lab"><strong>LAB</strong> Keys and evidence are not real. Nothing here protects anything.</p>` : null}
 <div class="bar">
 <p class="mark">Keyturn <span class="installation">${words(house.installation)}</span></p>
-<nav aria-label="Pages">${[link('/', 'Workloads', page.path), link('/documents', 'Documents', page.path)]}</nav>
+<nav aria-label="Pages">${[link('/', 'Workloads', page.path), link('/revocations', 'Revocations', page.path), link('/documents', 'Documents', page.path)]}</nav>
 ${freshness(page)}
 </div>
 </header>
@@ -71,15 +71,16 @@ ${page.foot === undefined ? null : html`<footer>${page.foot}</footer>`}
 }
 
 function link(path: string, name: string, current: string): Markup {
-  return path === current ? html`<a href="${path}" aria-current="page">${name}</a>` : html`<a href="${path}">${name}</a>`;
+  return path === current.split('?')[0] ? html`<a href="${path}" aria-current="page">${name}</a>` : html`<a href="${path}">${name}</a>`;
 }
 
 /** WCAG 2.2.1 and 2.2.2: whoever reads slowly, or is read to, can stop the page from moving. */
 function freshness({ at, path, refresh }: Page): Markup {
   const read = at === null ? html`Nothing was read` : html`As of <time datetime="${at}">${at.slice(0, 10)} ${at.slice(11, 19)}</time> UTC`;
+  const paused = `${path}${path.includes('?') ? '&' : '?'}refresh=off`;
   switch (refresh) {
     case 'going':
-      return html`<p class="fresh">${read} · again every ${REFRESH_SECONDS} s · <a href="${path}?refresh=off">Pause</a></p>`;
+      return html`<p class="fresh">${read} · again every ${REFRESH_SECONDS} s · <a href="${paused}">Pause</a></p>`;
     case 'paused':
       return html`<p class="fresh">${read} · <strong>paused</strong> · <a href="${path}">Refresh every ${REFRESH_SECONDS} s</a></p>`;
     case 'none':

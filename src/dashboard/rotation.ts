@@ -3,7 +3,7 @@ import type { Instant } from '#src/instant.ts';
 import type { CountedBoots, KeyRequest } from '#state/dashboard-pods.ts';
 import type { Rotation, RotationView } from '#state/dashboard-rotation.ts';
 import type { ReceiptView, RunView } from '#state/dashboard-runs.ts';
-import { historyPath, isUrgent, rotationPath } from './attention.ts';
+import { historyPath, isUrgent, revocationLink, rotationPath } from './attention.ts';
 import { ladderOf, type Mark, type Rung, type WorkflowShape } from './ladder.ts';
 import { type Content, code, html, type Markup, words } from './markup.ts';
 import { pairs, table } from './page.ts';
@@ -45,7 +45,7 @@ function stateBadge({ state }: Rotation): Markup {
 
 function endsOf({ withdrawnBy, revokedBy }: Rotation): Markup | null {
   if (withdrawnBy === null && revokedBy === null) return null;
-  return html`<p class="sum">${withdrawnBy === null ? null : html`<strong class="badge urgent">withdrawn</strong> by ${code(withdrawnBy)} `}${revokedBy === null ? null : html`<strong class="badge urgent">revoked</strong> by ${code(revokedBy)}`}</p>`;
+  return html`<p class="sum">${withdrawnBy === null ? null : html`<strong class="badge urgent">withdrawn</strong> by ${code(withdrawnBy)} `}${revokedBy === null ? null : html`<strong class="badge urgent">revoked</strong> by ${revocationLink(revokedBy)}`}</p>`;
 }
 
 function waitsSection(run: RunView, at: Instant): Markup {
@@ -102,8 +102,14 @@ function listed(items: readonly Content[]): readonly Content[] {
   return items.map((item, index) => (index === 0 ? item : html`, ${item}`));
 }
 
+const MARK_WORDS: Readonly<Record<string, string>> = {
+  reopened: 'what follows has to come about again.',
+  amended: 'its settings, and nothing that was done.',
+  reinstated: 'it has a path of its own again, and is published anew.',
+};
+
 function markItem({ receipt: { step, number, at: then, because } }: Mark, at: Instant): Markup {
-  const told = step === 'reopened' ? 'what follows has to come about again.' : 'its settings, and nothing that was done.';
+  const told = MARK_WORDS[step] ?? '';
   return html`<li class="rung mark-item"><p class="rung-head"><strong class="rung-name">${words(step)}</strong> <span class="rung-at">${moment(then, at)}</span></p>
 <p class="told">${because === null ? null : html`${words(because)}: `}${told} Receipt ${number}.</p></li>\n`;
 }

@@ -1,6 +1,7 @@
 /** Why something waits or was denied: the words in which `keyturn why` tells it, and what the rows of a pod's boot come to. */
 import type { Instant } from '../instant.ts';
 import type { ClaimDifference } from './attestation-differences.ts';
+import type { RevocationInquiry } from './inquiry-revocation.ts';
 import { type Reason, reasons } from './reasons.ts';
 
 /** What it comes to. */
@@ -221,7 +222,7 @@ export interface WorkloadInquiry {
 }
 
 /** What `keyturn why` answers. */
-export type Inquiry = PodInquiry | RotationInquiry | WorkloadInquiry;
+export type Inquiry = PodInquiry | RotationInquiry | WorkloadInquiry | RevocationInquiry;
 
 /** Waits for another wait of the same workload: told where there is nothing better to tell. */
 const DERIVED: readonly (Reason | null)[] = ['TargetNotServing', 'Superseded'];

@@ -11,9 +11,11 @@ import type { RevokedSigner } from './signatures.ts';
 /** Whether this value of this name was revoked. */
 export type IsRevokedValue = (name: string, value: Json) => boolean;
 
-/** The reference values among these subjects; null: there is none, and nothing has to be looked through. */
+/** The reference values among these subjects, of a list each; a text is no number of the same digits. null: there is none, and nothing has to be looked through. */
 export function revokedValues(subjects: readonly RevocationSubject[]): IsRevokedValue | null {
-  const revoked = new Set(subjects.flatMap((subject) => (subject.kind === 'reference-value' ? [nameOf(subject.name, subject.value)] : [])));
+  const revoked = new Set(
+    subjects.flatMap((subject) => (subject.kind === 'reference-value' ? [subject.value].flat().map((value) => nameOf(subject.name, value)) : [])),
+  );
   return revoked.size === 0 ? null : (name, value) => revoked.has(nameOf(name, value));
 }
 

@@ -21,10 +21,13 @@ import { openRuns } from '#state/runs.ts';
 import { helpFor, readStatus } from '#state/status.ts';
 import type { Workflow } from '#workflows/step.ts';
 import { type BootParts, bootInquiries } from './inquiry-boot.ts';
+import { revocationInquiry, type StepNames } from './inquiry-revocation.ts';
 
 /** What an inquiry needs. A command opens the parts and puts them in this record. */
 export interface InquiryParts extends BootParts {
   readonly workflows: readonly Workflow[];
+  /** Those on a revocation. */
+  readonly emergencies: readonly StepNames[];
 }
 
 /** Pods that one wait names and that are told of. */
@@ -32,12 +35,17 @@ const PODS_SHOWN = 3;
 /** Rotations of one workload that have an open run: one on its way, and those that were superseded meanwhile. */
 const ROTATIONS_SHOWN = 10;
 
-/** Answers about a run's or rotation's id, a workload, or a pod (its name, uid or address); null: nothing has this name. Throws Fault. */
+/**
+ * Answers about a run's or rotation's id, a workload, a revocation (its id, or its document's path or digest), or a pod (its name, uid or
+ * address), in this order; null: nothing has this name. Throws Fault.
+ */
 export async function inquire(parts: InquiryParts, db: Db, name: string): Promise<Inquiry | null> {
   const rotation = await rotationOfRun(db, name);
   if (rotation !== null) return rotationInquiry(parts, db, rotation);
   const workload = await workloadInquiry(parts, db, name);
   if (workload !== null) return workload;
+  const revocation = await revocationInquiry(parts.emergencies, db, name);
+  if (revocation !== null) return revocation;
   const boots = await bootInquiries(parts, db, name);
   const [newest] = boots;
   return newest === undefined ? null : { kind: 'pod', at: await clockOf(db)(), name, boots, conclusion: newest.conclusion };

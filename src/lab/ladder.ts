@@ -2,7 +2,7 @@ import { styleText } from 'node:util';
 import type { LabEvent } from './children.ts';
 
 /** Column widths: the longest names that the story prints, so that columns stay straight. Characters. */
-const WIDTH = { seconds: 6, subject: 24, kind: 9, name: 25 } as const;
+const WIDTH = { seconds: 6, subject: 24, kind: 9, name: 25, proof: 8 } as const;
 /** A fact or an about is cut here: digests and key ids are recognised by their beginning. Characters. */
 const VALUE_MAX_CHARACTERS = 60;
 
@@ -53,8 +53,9 @@ export function openLadder(options: { readonly startedAt: number; readonly colou
 /** The story's end once more: each refusal by its time since the webhook, and how that is known. */
 function timeLineOf(entries: unknown): string {
   const lines = (Array.isArray(entries) ? entries : []).map((entry: Readonly<Record<string, unknown>>) => {
-    const [milliseconds, what, proof] = [entry.milliseconds, entry.what, entry.proof].map(textOf);
-    return `LAB ${`${milliseconds} ms`.padStart(10)}  ${what?.padEnd(WIDTH.name + 10)}  ${proof}`.trimEnd();
+    const [milliseconds = '', what = '', proof = ''] = [entry.milliseconds, entry.what, entry.proof].map(textOf);
+    const said = typeof entry.said === 'string' ? entry.said : '';
+    return `LAB ${`${milliseconds} ms`.padStart(10)}  ${what.padEnd(WIDTH.name)}  ${proof.padEnd(WIDTH.proof)}  ${said}`.trimEnd();
   });
   return ['LAB from the webhook of the revocation:', ...lines].join('\n');
 }

@@ -25,6 +25,21 @@ const REFUSED = 'PolicyDeny';
 /** Where the revocation begins and ends. */
 const EDGES: readonly string[] = ['revocation-accepted', 'revocation-finished'];
 
+/** What each receipt and event of the time line says: the words of the revocation's page (a test holds them equal). */
+export const WORDS: Readonly<Record<string, string>> = {
+  'revocation-accepted': 'It was accepted: from here on nothing grants it any more.',
+  'refuse-at-proxies': 'Every proxy refuses it.',
+  'publish-policy': 'The key brokers’ own policy refuses it, asked for and seen.',
+  'delete-resources': 'The key’s bytes are gone from the brokers.',
+  'publish-reference-values': 'What measurements are compared with was read back without it.',
+  'touch-objects': 'A patch to it that is still on its way lands nowhere.',
+  'confirm-refused': 'Asked once more, at brokers and proxies: refused.',
+  'find-holders': 'Who may still hold it is known, and nobody joins them.',
+  'evict-pods': 'No pod that held it is left, where that was asked for.',
+  'disable-keys': 'The key store no longer decrypts with its key, unless others need it.',
+  'revocation-finished': 'It is carried out: every refusal has its receipt.',
+};
+
 /** Where a guest asks. */
 const PLACES = { proxy: 'the proxy', policy: 'the key broker itself, past the proxy' } as const;
 type Where = keyof typeof PLACES;
@@ -77,19 +92,21 @@ export async function tellRevocation(setting: Setting, signal: AbortSignal, tell
 /** A line of the story's end: so long after the webhook, and how that is known. */
 interface Entry {
   readonly milliseconds: number;
+  /** An event, or the step of a receipt; and what it says. */
   readonly what: string;
+  readonly said: string;
   readonly proof: string;
 }
 
 /** What happened since the webhook, by the guests' own watches and the product's receipts (whose instants are the database's, on this machine). */
 function timeLine(heard: readonly LabEvent[], hintedAt: number, refused: Pick<Told, 'proxyRefusedMs' | 'policyRefusedMs'>): readonly Entry[] {
   const said = heard.map(({ at, event, step, proof }): Entry => {
-    const what = event === 'receipt' ? `receipt ${String(step)}` : event;
-    return { milliseconds: Date.parse(at) - hintedAt, what, proof: event === 'receipt' ? String(proof) : '' };
+    const name = event === 'receipt' ? String(step) : event;
+    return { milliseconds: Date.parse(at) - hintedAt, what: name, said: WORDS[name] ?? '', proof: event === 'receipt' ? String(proof) : '' };
   });
   const seen = [
-    { milliseconds: refused.proxyRefusedMs, what: 'a guest is refused at the proxy', proof: 'asked' },
-    { milliseconds: refused.policyRefusedMs, what: 'a guest is refused by the policy', proof: 'asked' },
+    { milliseconds: refused.proxyRefusedMs, what: 'guest-refused', said: 'A guest is refused at the proxy.', proof: 'asked' },
+    { milliseconds: refused.policyRefusedMs, what: 'guest-refused', said: 'A guest is refused by the policy.', proof: 'asked' },
   ];
   return [...said, ...seen].sort((a, b) => a.milliseconds - b.milliseconds);
 }

@@ -1,104 +1,13 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parse, stringify } from 'yaml';
-import { verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { draftRevocation, type NewRevocation, writeRevocation } from '#src/commands/new-revocation.ts';
-import { revokeFile } from '#src/commands/revoke-file.ts';
 import { revokedIn, type SubjectOptions } from '#src/commands/revoke-subject.ts';
-import { digestOf } from '#src/digest.ts';
 import { isFault } from '#src/errors.ts';
 import { runGit } from '#src/lab/host.ts';
-import { documentLoaders } from '#state/document-loaders.ts';
-import { type Files, makePerson, revocationText, signedBy, trustText } from '../documents/people.ts';
-import { allRows, ann, bob, checkOut, cid, digestAt, keyturn, releaseFiles, SPAWNING_SECONDS, type Stand, serving, withStand } from './stand.ts';
-
-const PATH = 'revocations/leak.yaml';
-const KEY = { kind: 'key', workload: 'w', epoch: 1 } as const;
-
-/** The same configuration, with a Git host that nobody reaches. */
-async function withoutGit({ folder, config }: Stand): Promise<string> {
-  const text = parse(await readFile(config, 'utf8')) as { repository: object };
-  const file = join(folder, 'without-git.yaml');
-  await writeFile(file, stringify({ ...text, repository: { ...text.repository, url: 'http://127.0.0.1:1/gone' } }));
-  return file;
-}
-
-/** Serial 1 serves, and a signed revocation lies on a disk. */
-async function withLeak(files: Files, fn: (stand: Stand, config: string, file: string) => Promise<void>): Promise<void> {
-  await withStand(async (stand) => {
-    await stand.merge(await releaseFiles(1, { previous: null }));
-    await serving(stand, 1);
-    await checkOut(join(stand.folder, 'usb'), files);
-    await fn(stand, await withoutGit(stand), join(stand.folder, 'usb', PATH));
-  });
-}
-
-const leak = (people = [ann]): Promise<Files> => signedBy(PATH, revocationText('leak', KEY), people);
-
-/** What stands of revocations: how often accepted, runs, whether the revision is revoked, whether its paths are denied. */
-async function standing({ pool }: Stand): Promise<object> {
-  const { rows } = await pool.query(
-    `select (select count(*)::int from events where event = 'revocation-accepted') as told,
-       (select count(*)::int from runs where workflow = 'revoke') as runs,
-       (select count(*)::int from revisions where revoked_by is not null) as revoked,
-       (select present from documents where path = $1) as present`,
-    [PATH],
-  );
-  return rows[0];
-}
-
-describe('revoke --file', () => {
-  it('accepts without Git, and once: also when the same bytes appear on the branch, and when they do not', async () => {
-    const files = await leak();
-    await withLeak(files, async (stand, config, file) => {
-      const first = await revokeFile(config, { file, bundles: [] });
-      expect(first).toMatchObject({ already: false, outcome: { verdict: 'accepted', path: PATH } });
-      expect(await standing(stand)).toEqual({ told: 1, runs: 1, revoked: 1, present: false });
-      expect(await revokeFile(config, { file, bundles: [] })).toMatchObject({ already: true, outcome: { verdict: 'accepted' } });
-      // Git is back, and does not have it.
-      await stand.merge({ 'notes.txt': 'something else' });
-      expect(await standing(stand)).toEqual({ told: 1, runs: 1, revoked: 1, present: false });
-      // Its signatures are asked again, by whoever carries it out.
-      const loaders = documentLoaders({ pool: stand.pool, verifyBundle, initialDigest: digestOf(trustText([ann, bob, cid])), sample: true });
-      expect(await loaders.revocation(digestAt(files, PATH))).toMatchObject({ id: 'leak', approvedBy: ['ann'] });
-      await stand.merge(files);
-      expect(await standing(stand)).toEqual({ told: 1, runs: 1, revoked: 1, present: true });
-      // And goes again: it stands.
-      await stand.merge(Object.fromEntries(Object.keys(files).map((path) => [path, null])));
-      expect(await standing(stand)).toEqual({ told: 1, runs: 1, revoked: 1, present: false });
-      expect(await loaders.revocation(digestAt(files, PATH))).toMatchObject({ id: 'leak' });
-    });
-  });
-
-  it('stores nothing of what nobody signed, of a stranger’s, and of what is no revocation', async () => {
-    await withLeak(
-      { ...(await leak([])), ...(await signedBy('revocations/other.yaml', revocationText('other', KEY), [makePerson('eve')])) },
-      async (stand, config, file) => {
-        const before = await allRows(stand.pool);
-        expect(await revokeFile(config, { file, bundles: [] })).toMatchObject({ outcome: { verdict: 'waiting', reason: 'UnsignedRevocation' } });
-        const stranger = await revokeFile(config, { file: join(stand.folder, 'usb/revocations/other.yaml'), bundles: [] });
-        expect(stranger.outcome.verdict).toBe('waiting');
-        await writeFile(join(stand.folder, 'usb/revocations/junk.yaml'), 'kind: Release\n');
-        const junk = revokeFile(config, { file: join(stand.folder, 'usb/revocations/junk.yaml'), bundles: [] });
-        expect(await junk.catch((thrown: unknown) => (isFault(thrown) ? thrown.reason : thrown))).toBe('WrongPlace');
-        expect(await allRows(stand.pool)).toBe(before);
-      },
-    );
-  });
-
-  it('completes what the branch showed unsigned, and takes bundles by name', async () => {
-    const files = await leak([]);
-    await withLeak(files, async (stand, config, file) => {
-      await stand.merge(files);
-      expect(await standing(stand)).toMatchObject({ told: 0, revoked: 0 });
-      const bundle = Object.entries(await leak()).find(([path]) => path.endsWith('.json'))?.[1] ?? '';
-      await writeFile(join(stand.folder, 'signature'), bundle);
-      expect(await revokeFile(config, { file, bundles: [join(stand.folder, 'signature')] })).toMatchObject({ outcome: { verdict: 'accepted' } });
-      expect(await standing(stand)).toEqual({ told: 1, runs: 1, revoked: 1, present: true });
-    });
-  });
-});
+import { makePerson } from '../documents/people.ts';
+import { KEY, PATH, standing } from './revocation-standing.ts';
+import { allRows, ann, keyturn, releaseFiles, SPAWNING_SECONDS, serving, withStand } from './stand.ts';
 
 const SUBJECTS: readonly (readonly [SubjectOptions, unknown])[] = [
   [{ path: 'eu/w/s1' }, { kind: 'key', path: 'eu/w/s1' }],
@@ -118,6 +27,11 @@ const SUBJECTS: readonly (readonly [SubjectOptions, unknown])[] = [
   [{ target: 'east/inference/chat' }, { kind: 'target', cluster: 'east', namespace: 'inference', name: 'chat' }],
   [{ referenceValue: 'svn=2' }, { kind: 'reference-value', name: 'svn', value: '2' }],
   [{ referenceValue: 'debug=true' }, { kind: 'reference-value', name: 'debug', value: true }],
+  [{ referenceValue: 'debug="true"' }, { kind: 'reference-value', name: 'debug', value: 'true' }],
+  [{ referenceValue: 'svn=:=2' }, { kind: 'reference-value', name: 'svn', value: ':=2' }],
+  [{ referenceValue: 'tcb:=7' }, { kind: 'reference-value', name: 'tcb', value: 7 }],
+  [{ referenceValue: 'tcb:="7"' }, { kind: 'reference-value', name: 'tcb', value: '7' }],
+  [{ referenceValue: 'tcb:=[7, "8", false]' }, { kind: 'reference-value', name: 'tcb', value: [7, '8', false] }],
   [
     { signer: 'bob', since: '2026-11-20T00:00:00Z' },
     { kind: 'signer', person: 'bob', since: '2026-11-20T00:00:00Z' },
@@ -127,8 +41,19 @@ const SUBJECTS: readonly (readonly [SubjectOptions, unknown])[] = [
   [{ epoch: 1 }, '--epoch and --serial are of a --workload'],
   [{ workload: 'w', epoch: 1, serial: 1 }, '--epoch names a key'],
   [{ path: 'eu/w/s1', since: '2026-11-20T00:00:00Z' }, '--key and --since are of a --signer'],
+  [
+    { signer: 'bob', key: `sha256:${'1'.repeat(64)}` },
+    { kind: 'signer', person: 'bob', key: `sha256:${'1'.repeat(64)}` },
+  ],
+  [{ serial: 1 }, '--epoch and --serial are of a --workload'],
+  [{ all: true, key: 'k' }, '--key and --since are of a --signer'],
+  [{ path: 'eu/w/s1', keyId: 'k' }, 'one revocation is of one thing'],
   [{ target: 'east/chat' }, '--target: expected'],
-  [{ referenceValue: 'svn' }, '--reference-value: expected'],
+  [{ target: 'east/inference/chat/0' }, '--target: expected'],
+  [{ referenceValue: 'svn' }, '--reference-value: expected name=text, or name:=JSON'],
+  ...['svn=', ':=7', 'tcb:=', 'tcb:=seven', 'tcb:={"a":1}', 'tcb:=null', 'tcb:=[]', 'tcb:=[[7]]', 'tcb:=9007199254740993'].map(
+    (referenceValue) => [{ referenceValue }, '--reference-value: expected name=text, or name:=JSON'] as const,
+  ),
 ];
 
 describe('revoke writes', () => {
@@ -164,6 +89,51 @@ describe('revoke writes', () => {
     });
   });
 
+  it('what was asked for and nothing else; how recovery usually follows; an id that is a name whatever is named', async () => {
+    await withStand(async ({ folder }) => {
+      const drafted = async (change: Partial<NewRevocation>) => (await draftRevocation(told(folder, change), '2026-11-23')).document;
+      expect(await drafted({})).toMatchObject({
+        evict: false,
+        destroy: false,
+        reason: 'keyCompromise',
+        why: 'in a log',
+        recovery: expect.stringContaining('a new release'),
+      });
+      expect(await drafted({ evict: true })).toMatchObject({ evict: true, destroy: false });
+      expect(await drafted({ destroy: true })).toMatchObject({ evict: false, destroy: true });
+      expect((await drafted({ reason: 'certificateHold' })).recovery).toContain('a reinstatement');
+      expect((await drafted({ recovery: 'by the board' })).recovery).toBe('by the board');
+      expect((await drafted({ id: 'mine' })).id).toBe('mine');
+      const long = (await drafted({ subject: { kind: 'reference-value', name: 'svn', value: '–'.repeat(50) + 'x'.repeat(200) } })).id;
+      expect(long).toMatch(/^2026-11-23-reference-value-svn-x{27,31}$/);
+    });
+  });
+
+  it('all of its files or none, and says of a signature what it would not carry', async () => {
+    await withStand(async ({ folder }) => {
+      const tree = join(folder, 'tree');
+      await runGit(folder, ['clone', '--quiet', join(folder, 'releases.git'), tree]);
+      await writeFile(join(folder, 'ann.pem'), ann.privatePem);
+      await writeFile(join(folder, 'large.pem'), 'x'.repeat(65 * 1024));
+      const by = (keyFile: string, signer: string | null = null) => ({ signature: { keyFile: join(folder, keyFile), signer } });
+      const faults: unknown[] = [];
+      for (const signature of [by('nobody.pem'), by('large.pem'), by('ann.pem', 'Ann Smith'), by('ann.pem', '../ann')])
+        faults.push(await draftRevocation(told(tree, signature), '2026-11-23').catch((thrown: unknown) => (isFault(thrown) ? thrown.reason : thrown)));
+      expect(faults).toEqual(['NotFound', 'LimitExceeded', 'InvalidRequest', 'InvalidRequest']);
+      const signed = await draftRevocation(told(tree, { ...by('ann.pem'), destroy: true, id: 'leak' }), '2026-11-23');
+      expect(signed.notes.join()).toContain('approvers');
+      expect((await draftRevocation(told(tree), '2026-11-23')).notes.join()).toContain('nobody has signed it');
+      expect((await draftRevocation(told(folder, by('ann.pem')), '2026-11-23')).notes.join()).toContain('trust/1.yaml is not in this folder');
+      // The bundle of somebody lies there alone: the document is not left behind without its own.
+      await mkdir(join(tree, 'revocations'), { recursive: true });
+      await writeFile(join(tree, 'revocations/leak.ann.sigstore.json'), 'somebody’s');
+      await writeRevocation(tree, { ...signed, files: signed.files.toReversed() }).catch(() => undefined);
+      expect(await writeRevocation(tree, signed).catch((thrown: unknown) => (isFault(thrown) ? thrown.reason : thrown))).toBe('Conflict');
+      expect(await readdir(join(tree, 'revocations'))).toEqual(['leak.ann.sigstore.json']);
+      expect(await readFile(join(tree, 'revocations/leak.ann.sigstore.json'), 'utf8')).toBe('somebody’s');
+    });
+  });
+
   it('names the field that cannot be', async () => {
     await withStand(async ({ folder }) => {
       const drafting = draftRevocation(told(folder, { subject: { kind: 'key', path: 'no path' } }), '2026-11-23');
@@ -194,9 +164,17 @@ describe('keyturn revoke', () => {
       expect(await allRows(pool)).toBe(before);
       expect((await keyturn(...words, '--push')).code).toBe(2);
       expect((await keyturn('revoke', '--all')).code).toBe(2);
+      // What else is staged there is somebody's work, and no part of it.
+      await writeFile(join(tree, 'half-done.txt'), 'half done');
+      await runGit(tree, ['add', 'half-done.txt']);
       const pushed = await keyturn(...words, '--sign-key', join(folder, 'ann.pem'), '--push', '--json');
       expect([pushed.code, pushed.errors]).toEqual([0, '']);
       expect(JSON.parse(pushed.output)).toMatchObject({ path: PATH, committed: true, pushed: true });
+      expect((await stand.lab.git(['show', '--name-only', '--format=%s', 'refs/heads/main'])).trim().split('\n').filter(Boolean)).toEqual([
+        'Revoke: leak',
+        'revocations/leak.ann.sigstore.json',
+        PATH,
+      ]);
       await stand.merge({});
       expect(await standing(stand)).toEqual({ told: 1, runs: 1, revoked: 1, present: true });
     });

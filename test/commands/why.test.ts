@@ -1,18 +1,21 @@
 import { expect, it } from 'vitest';
+import { tell as tellStatus } from '#src/commands/status.ts';
 import { whyOf } from '#src/commands/why.ts';
 import { inquiryText } from '#src/commands/why-text.ts';
 import type { BootInquiry, Inquiry, PodInquiry, RotationInquiry, WorkloadInquiry } from '#src/domain/inquiry.ts';
 import type { Release } from '#src/domain/release.ts';
 import { inquire } from '#src/engine/inquiry.ts';
 import { readOnly } from '#state/read-only.ts';
-import { workflows } from '#workflows/index.ts';
+import { readStatus } from '#state/status.ts';
+import { emergencies, workflows } from '#workflows/index.ts';
+import { asIntakeWrites } from '../dashboard/revocation-rows.ts';
 import { imageOf, initDataFor, testRelease } from '../world/release.ts';
 import { type Story, tell, testRevocation } from '../world/story.ts';
 import { allRows, ann, digestAt, keyturn, releaseFiles, SPAWNING_SECONDS, withStand } from './stand.ts';
 
 async function why({ pool, test, engine }: Story, name: string): Promise<Inquiry | null> {
   const before = await allRows(pool);
-  const parts = { loaders: engine.engine.loaders, workflows, signersOf: async () => test.kbs.attestationSigners, clockBoundOf: () => 1 };
+  const parts = { loaders: engine.engine.loaders, workflows, emergencies, signersOf: async () => test.kbs.attestationSigners, clockBoundOf: () => 1 };
   const inquiry = await readOnly(pool, (db) => inquire(parts, db, name));
   expect(await allRows(pool)).toBe(before);
   return inquiry;
@@ -121,6 +124,50 @@ it('tells a pod that the proxy refuses which revocation did it', async () => {
     expect(conclusion).toMatchObject({ kind: 'denied', reason: 'Revoked' });
     expect(boot.fetches[0]).toMatchObject({ decision: 'refused', deniedBecause: revocation.path });
     expect(await why(story, 'chat')).toMatchObject({ kind: 'workload', target: null, conclusion: { kind: 'waits', reason: 'Held' } });
+  });
+});
+
+it('tells of a revocation, by its id, path, digest or run: who, why, each refusal since the webhook, what is undone and why', async () => {
+  await tell({}, async (story) => {
+    const { engine, pool } = story;
+    await engine.accept(testRelease({ serial: 1 }));
+    await engine.driveTo(1, 'confirm-serving');
+    const revocation = { ...testRevocation({ kind: 'workload', workload: 'chat' }, 'stop-chat'), why: 'found in a log' };
+    await engine.revoke(revocation);
+    await asIntakeWrites(pool, revocation);
+    const { rows: runs } = await pool.query<{ id: string }>(`select id from runs where workflow = 'revoke'`);
+    const begun = await why(story, 'stop-chat');
+    expect(begun).toMatchObject({ kind: 'revocation', conclusion: { kind: 'waits', reason: null }, undone: { length: 9 } });
+    for (const name of [revocation.path, revocation.digest, runs[0]?.id ?? ''])
+      expect(await why(story, name)).toMatchObject({ kind: 'revocation', id: 'stop-chat' });
+    await engine.drive((looks) => looks.some((look) => look.kind === 'resting' && look.waitingFor === 'Held'));
+    const inquiry = await why(story, 'stop-chat');
+    if (inquiry?.kind !== 'revocation') throw new Error('no revocation');
+    expect(inquiry).toMatchObject({
+      subject: 'all of chat',
+      reason: 'keyCompromise',
+      approvedBy: ['rex'],
+      workloads: [{ name: 'chat', target: null }],
+      revisions: 1,
+    });
+    expect(inquiry.conclusion).toMatchObject({ kind: 'waits', reason: 'Held' });
+    const status = tellStatus(await readStatus(pool)).map((line) => line.trim().replace(/ {2,}/g, '  '));
+    const at = status.indexOf('REVOCATIONS');
+    expect(status[at + 1]).toMatch(/^revocations\/stop-chat\.yaml {2}refused, not all is done, accepted 20/);
+    expect(status[at + 2]).toMatch(/^of all of chat: 8 of 9 done; not yet: The key store no longer decrypts/);
+    expect(status[at + 3]).toMatch(/^Held: /);
+    expect(status.find((line) => line.startsWith('chat '))).toContain('held by revocations/stop-chat.yaml');
+    expect(inquiry.undone.map(({ step }) => step)).toEqual(['disable-keys']);
+    expect(inquiry.moments.map(({ event }) => event)).toEqual(expect.arrayContaining(['hinted', 'accepted', 'refuse-at-proxies', 'confirm-refused']));
+    const text = inquiryText(inquiry).join('\n');
+    for (const part of [
+      'found in a log',
+      'TIME LINE since the webhook',
+      'Every proxy refuses it.',
+      'NOT DONE YET',
+      '3 pods may have had it in memory: not told to go',
+    ])
+      expect(text).toContain(part);
   });
 });
 

@@ -50,7 +50,14 @@ beforeAll(async () => {
     const rotation = await setScene(story);
     const { rows } = await story.pool.query<{ rotation: string }>(`select rotation from revisions where workload = 'rerank'`);
     paths = {
-      ...{ board: '/', documents: '/documents', history: '/workloads/chat', missing: '/nothing' },
+      ...{
+        board: '/',
+        revocations: '/revocations',
+        revocation: '/revocations/leaked-prompt',
+        documents: '/documents',
+        history: '/workloads/chat',
+        missing: '/nothing',
+      },
       ...{ rotation: `/rotations/${rotation}`, finished: `/rotations/${rows[0]?.rotation}` },
     };
     await addDocument(story.pool, { path: `releases/"><img src=x onerror=alert(1)>/1.yaml`, about: '<script>alert(1)</script>', reason: 'WrongPlace' });
@@ -179,7 +186,7 @@ it('the keyboard reaches every link, sees where it is, and can skip to the conte
 it('a person finds their way: from what needs them to its rotation, to its release, and back', async (test) => {
   await withPage(test, { viewport: { width: 1280, height: 800 } }, async (page) => {
     await page.goto(`${stand.url}/`);
-    expect(await page.title()).toMatch(/^\d+ things need a person · LAB · Keyturn$/);
+    expect(await page.title()).toMatch(/^1 revocation under way, \d+ things need a person · LAB · Keyturn$/);
     await page.getByRole('link', { name: 'Pause' }).click();
     expect(page.url()).toBe(`${stand.url}/?refresh=off`);
     await page.getByRole('link', { name: 'adopt-revision stands at move-pods' }).click();
@@ -191,6 +198,25 @@ it('a person finds their way: from what needs them to its rotation, to its relea
     expect(page.url()).toMatch(/#run-r-[0-9a-f]{16}$/);
     await page.getByRole('link', { name: 'Workloads' }).first().click();
     expect(new URL(page.url()).pathname).toBe('/');
+  });
+});
+
+it('a revocation under way is the first thing there, its page tells since when what is undone, and the list leads back to it', async (test) => {
+  await withPage(test, { viewport: { width: 1280, height: 800 } }, async (page) => {
+    await go(page, 'board');
+    const first = page.getByRole('main').getByRole('region').first();
+    expect(await first.getAttribute('aria-labelledby')).toBe('emergencies');
+    await first.getByRole('link', { name: 'Revocation leaked-prompt' }).click();
+    expect(new URL(page.url()).pathname).toBe(paths.revocation);
+    const line = page.getByRole('table', { name: 'From the commit to each refusal, on the database’s clock' });
+    expect(await line.getByRole('columnheader').allTextContents()).toEqual(['What', 'At', 'Since the webhook', 'Known by', 'Receipt']);
+    expect(await line.getByRole('rowheader').first().textContent()).toContain('A webhook said');
+    expect(await page.getByRole('region', { name: 'Not done yet' }).textContent()).toContain('Undone since');
+    await page.getByRole('link', { name: 'Revocations', exact: true }).first().click();
+    expect(await page.getByRole('link', { name: 'leaked-prompt' }).getAttribute('href')).toBe(paths.revocation);
+    // The workload that it holds says by which.
+    await go(page, 'board');
+    expect(await page.getByRole('link', { name: 'Held by the revocation leaked-prompt' }).getAttribute('href')).toBe(paths.revocation);
   });
 });
 

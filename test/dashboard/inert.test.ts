@@ -24,6 +24,7 @@ const HOSTILE = [
   `\u2028\u0007\u001b[31m`,
 ] as const;
 const ROTATION = 'r-00000000000000e1';
+const REVOKE = 'r-00000000000000e3';
 
 /** Every row that a page reads, with hostile text in each column that holds one. */
 async function fill(pool: pg.Pool, evil: string): Promise<void> {
@@ -56,6 +57,61 @@ async function fill(pool: pg.Pool, evil: string): Promise<void> {
   await pool.query(`insert into runs (id, workflow, workload, ended_at) values ('r-00000000000000e2', 'hold', $1, instant())`, [evil]);
   await pool.query(`insert into holds (kind, subject, chain, why, held_by) values ('workload', $1, 'r-00000000000000e2', $1, $1)`, [evil]);
   await pods(pool, evil);
+  await revocation(pool, evil);
+}
+
+/** A revocation, and what lifts it, whose every word an attacker wrote: ids, why, recovery, people, and what receipts quote. */
+async function revocation(pool: pg.Pool, evil: string): Promise<void> {
+  const said = {
+    apiVersion: 'keyturn.dev/v1alpha1',
+    kind: 'Revocation',
+    id: 'evil',
+    subject: { kind: 'key', keyId: evil },
+    reason: 'certificateHold',
+    why: evil,
+  };
+  const bytes = Buffer.from(JSON.stringify({ ...said, evict: true, destroy: true, recovery: evil }));
+  await addDocument(pool, { path: 'revocations/evil.yaml', kind: 'Revocation', verdict: 'accepted', approvedBy: [evil] });
+  const digest = digestOf('revocations/evil.yaml');
+  await pool.query(
+    `update documents set bytes = $1, commit_id = $2, judged_at = instant(), subject = jsonb_build_object('kind', 'all') where path = 'revocations/evil.yaml'`,
+    [bytes, evil],
+  );
+  // Bytes that cannot be read, and a path that is none.
+  await addDocument(pool, { path: 'revocations/junk.yaml', kind: 'Revocation', verdict: 'waiting', reason: evil as Reason, about: evil, approvedBy: [evil] });
+  await addDocument(pool, { path: `revocations/${evil}`, kind: 'Revocation', verdict: 'accepted', approvedBy: [evil] });
+  const lift = Buffer.from(JSON.stringify({ apiVersion: 'keyturn.dev/v1alpha1', kind: 'Reinstatement', id: 'calm', revocation: 'evil', justification: evil }));
+  await addDocument(pool, {
+    path: 'reinstatements/calm.yaml',
+    kind: 'Reinstatement',
+    verdict: 'waiting',
+    reason: evil as Reason,
+    about: evil,
+    approvedBy: [evil],
+  });
+  await pool.query(`update documents set bytes = $1 where path = 'reinstatements/calm.yaml'`, [lift]);
+  await pool.query(
+    `insert into runs (id, workflow, revocation, workload, step, waiting_for, about, since) values ($1, 'revoke', $2, '*', $3, $3, $3, instant())`,
+    [REVOKE, digest, evil],
+  );
+  await pool.query('insert into denials (revocation, revision) select $1, id from revisions', [digest]);
+  await pool.query(`insert into deny_list (kbs, path, because) values ($1, $1, $2)`, [evil, digest]);
+  await pool.query(`insert into deny_list (kbs, device, because) values ($1, $1, $2)`, [evil, digest]);
+  const more = { run: REVOKE, proof: 'observed', verdicts: [], kept: [], moves: null } as const;
+  await transaction(pool, async (tx) => {
+    const brokers = { [evil]: { entry: evil, generation: evil, replicas: evil, acknowledged: [{ proxy: evil }] } };
+    await appendReceipt(tx, { ...more, step: 'refuse-at-proxies', facts: {}, evidence: { brokers } });
+    await appendReceipt(tx, { ...more, step: 'publish-policy', facts: {}, evidence: { brokers } });
+    await appendReceipt(tx, { ...more, step: 'touch-objects', facts: {}, evidence: { objects: { [evil]: evil } } });
+    await appendReceipt(tx, {
+      ...more,
+      step: 'find-holders',
+      facts: { holders: { [evil]: [evil] } } as unknown as Facts,
+      evidence: { holders: { [evil]: [evil] } },
+    });
+    await appendReceipt(tx, { ...more, step: 'disable-keys', facts: {}, evidence: { keys: [{ keyId: evil, refusedSince: evil }] } });
+    await appendReceipt(tx, { ...more, step: evil, facts: {}, evidence: { because: evil } });
+  });
 }
 
 async function pods(pool: pg.Pool, evil: string): Promise<void> {
@@ -85,7 +141,7 @@ it.each(HOSTILE)('%j is text wherever it comes from, and nothing else', async (e
   await withDatabase(async (pool) => {
     await fill(pool, evil);
     await withDashboard(pool, async ({ get }) => {
-      for (const path of ['/', '/documents', `/rotations/${ROTATION}`]) {
+      for (const path of ['/', '/documents', '/revocations', '/revocations/evil', '/revocations/junk', `/rotations/${ROTATION}`]) {
         const { status, text, root } = await get(path);
         expect(status).toBe(200);
         // The strict parser has seen every `<`, `>`, `"` and `&` in its place; so nothing of it became an element or an attribute.
@@ -99,6 +155,27 @@ it.each(HOSTILE)('%j is text wherever it comes from, and nothing else', async (e
         const shown = textOf(byId(root, 'main'));
         expect(shown).toContain(evil.replace(/[^\P{C}\t\n]|[\u2028\u2029]/gu, '\ufffd').trim());
       }
+    });
+  });
+});
+
+it('a revocation of long words and a thousand pods stays a page that opens at once', async () => {
+  await withDatabase(async (pool) => {
+    await fill(pool, 'x'.repeat(10_000));
+    const holders = Object.fromEntries(
+      ['a', 'b'].map((target) => [target.repeat(10_000), Array.from({ length: 500 }, (_, index) => `${index}`.repeat(2_000))]),
+    );
+    const more = { run: REVOKE, proof: 'observed', verdicts: [], kept: [], moves: null } as const;
+    await transaction(pool, (tx) => appendReceipt(tx, { ...more, step: 'find-holders', facts: { holders } as unknown as Facts, evidence: { holders } }));
+    await pool.query(`insert into deny_list (kbs, path, because) select repeat('k', 10000), repeat('p', 10000) || n, $1 from generate_series(1, 500) n`, [
+      digestOf('revocations/evil.yaml'),
+    ]);
+    await withDashboard(pool, async ({ get }) => {
+      const { status, text, root } = await get('/revocations/evil');
+      expect(status).toBe(200);
+      expect(text.length).toBeLessThan(100_000);
+      expect(textOf(byId(root, 'main'))).toContain('1000 pods that may have had it');
+      expect((await get('/revocations')).text.length).toBeLessThan(100_000);
     });
   });
 });

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { testRelease } from '../world/release.ts';
 import { type Story, testRevocation } from '../world/story.ts';
+import { asIntakeWrites } from './revocation-rows.ts';
 import { addDocument } from './stand.ts';
 
 const QUICK = { soakSeconds: 0, keepPreviousSeconds: 0 };
@@ -17,7 +18,12 @@ export async function setScene({ pool, engine, test }: Story): Promise<string> {
   }
   await engine.accept(testRelease({ serial: 1, ...QUICK }));
   await engine.drive();
-  await engine.revoke(testRevocation({ kind: 'release', workload: 'summarize', serial: 12 }, 'leaked-prompt'));
+  const revocation = {
+    ...testRevocation({ kind: 'release', workload: 'summarize', serial: 12 }, 'leaked-prompt'),
+    why: 'the prompt of a customer was found in a log',
+  };
+  await engine.revoke(revocation);
+  await asIntakeWrites(pool, revocation);
   await engine.accept(testRelease({ serial: 2 }));
   await engine.accept(testRelease({ workload: 'translate', serial: 8 }));
   await engine.driveTo(2, 'patch-template');

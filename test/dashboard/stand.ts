@@ -6,7 +6,7 @@ import { openDashboard } from '#src/dashboard/index.ts';
 import { digestOf } from '#src/digest.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import { type Log, silentLog } from '#src/log.ts';
-import { workflows } from '#workflows/index.ts';
+import { emergencies, workflows } from '#workflows/index.ts';
 import { type Element, parseHtml } from './html.ts';
 
 /** What a page answered. */
@@ -34,7 +34,7 @@ export interface StandOptions {
 /** Runs `fn` with a dashboard over this database, on loopback. */
 export async function withDashboard<T>(pool: pg.Pool, fn: (stand: Stand) => Promise<T>, options: StandOptions = {}): Promise<T> {
   const { mode = 'lab', listen = '127.0.0.1:0', log = silentLog } = options;
-  const app = openDashboard({ installation: 'test', mode, pool, workflows, pollSeconds: 30, listen, log });
+  const app = openDashboard({ installation: 'test', mode, pool, workflows: [...workflows, ...emergencies], pollSeconds: 30, listen, log });
   const server = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 });
   await once(server, 'listening');
   const address = server.address();

@@ -59,6 +59,7 @@ describe('the examples', () => {
       '{ kind: device, chipId: a }',
       '{ kind: device, ueid: a }',
       '{ kind: reference-value, name: snp_launch_measurement, value: "5555" }',
+      '{ kind: reference-value, name: tcb, value: [7, "8"] }',
       `{ kind: signer, person: second-person, key: sha256:${'1'.repeat(64)}, since: 2026-11-20T00:00:00Z }`,
       '{ kind: signer, person: second-person }',
     ];

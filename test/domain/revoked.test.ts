@@ -8,7 +8,11 @@ import { GENERATION_NAME, wantOf, wantRefusal } from '#src/domain/want.ts';
 import { parseInstant } from '#src/instant.ts';
 import { baseline, initDataOf, parts, revision } from './want-parts.ts';
 
-const value = (name: string, of: string | number | boolean): RevocationSubject => ({ kind: 'reference-value', name, value: of });
+const value = (name: string, of: string | number | boolean | (string | number | boolean)[]): RevocationSubject => ({
+  kind: 'reference-value',
+  name,
+  value: of,
+});
 const TARGET: RevocationSubject = { kind: 'target', cluster: 'c', namespace: 'n', name: 'd' };
 
 describe('what a KBS should hold once a reference value was revoked', () => {
@@ -35,6 +39,13 @@ describe('what a KBS should hold once a reference value was revoked', () => {
       }),
     );
     expect(referenceValues).toEqual({ svn: ['1', '9'], tcb: [8], major_version: [], [GENERATION_NAME]: { installation: 'eu', generation: 7 } });
+  });
+
+  it('has each value of a list', () => {
+    const { referenceValues } = wantOf(
+      parts({ revisions: [revision(1, { referenceValues: { svn: ['1', '2', '3'] } })], revoked: [value('svn', ['1', '3', 2])] }),
+    );
+    expect(referenceValues.svn).toEqual(['2']);
   });
 
   it('is told from a value of another type, and of another name', () => {

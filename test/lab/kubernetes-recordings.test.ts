@@ -85,6 +85,23 @@ describe('the lab API server answers as a real one was recorded to', () => {
     return request(`${lab.url}${step.path}?${query}`, { method: step.method, headers, body, dispatcher: agent });
   };
 
+  it('what is no Eviction evicts nothing: here we were not recorded, and must not be more lenient', async () => {
+    const path = '/api/v1/namespaces/default/pods/p';
+    const containers = [{ name: 'c', image: 'i' }];
+    const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p' }, spec: { containers } };
+    const asked = async (method: string, to: string, body: unknown): Promise<number> => {
+      const answer = await send({ method: method as 'GET', path: to, query: {}, type: 'application/json', body }, new Map());
+      await answer.body.dump();
+      return answer.statusCode;
+    };
+    await asked('POST', '/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default' } });
+    await asked('POST', '/api/v1/namespaces/default/serviceaccounts', { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default' } });
+    expect(await asked('POST', '/api/v1/namespaces/default/pods', pod)).toBe(201);
+    expect(await asked('POST', `${path}/eviction`, { ...pod, kind: 'Pod' })).toBe(400);
+    expect(await asked('POST', `${path}/eviction`, [])).toBe(400);
+    expect(await asked('GET', path, null)).toBe(200);
+  });
+
   it.each(recordings)('$name', async ({ setup, steps }) => {
     const names: Names = new Map();
     const watches: { readonly step: Step; readonly body: AsyncIterable<Uint8Array> }[] = [];

@@ -72,3 +72,20 @@ test('the days that the clock is moved on are told, and not counted', () => {
 test('an event of no interest makes no line', () => {
   expect(open()({ event: 'platform-accepted', at, id: 'hgx' })).toBeNull();
 });
+
+test('the time line of a revocation says each moment whole: when, what, how it is known, in words', () => {
+  const said = 'The key store no longer decrypts with its key, unless others need it.';
+  const entries = [
+    { milliseconds: 12, what: 'guest-refused', said: 'A guest is refused at the proxy.', proof: 'asked' },
+    { milliseconds: 2062, what: 'disable-keys', said, proof: 'accepted' },
+  ];
+  expect(
+    open()({ event: 'time-line', at, workload: 'chat', entries })
+      ?.split('\n')
+      .map((line) => line.replace(/ {2,}/g, '  ')),
+  ).toEqual([
+    'LAB from the webhook of the revocation:',
+    'LAB  12 ms  guest-refused  asked  A guest is refused at the proxy.',
+    `LAB  2062 ms  disable-keys  accepted  ${said}`,
+  ]);
+});

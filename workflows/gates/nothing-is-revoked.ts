@@ -1,7 +1,7 @@
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import { guestWithoutValue } from '#src/domain/lost-value.ts';
 import type { Known, Release, Revocation } from '#src/domain/release.ts';
-import { fieldWithRevoked, type IsRevokedValue, isTargetRevoked } from '#src/domain/revoked.ts';
+import { fieldWithRevoked, type IsRevokedValue, isTargetRevoked, revokedValues } from '#src/domain/revoked.ts';
 import type { World } from '#src/world.ts';
 import { placesOf } from '../places.ts';
 import { type Gate, no, yes } from '../step.ts';
@@ -56,8 +56,8 @@ function couldList(release: Release, subject: RevokedValue): boolean {
   return namesPlatform(release) || fieldWithRevoked(release, isValue(subject)) !== null;
 }
 
-function isValue({ name, value }: RevokedValue): IsRevokedValue {
-  return (otherName, other) => otherName === name && other === value;
+function isValue(subject: RevokedValue): IsRevokedValue {
+  return revokedValues([subject]) ?? (() => false);
 }
 
 function namesPlatform({ guests }: Release): boolean {

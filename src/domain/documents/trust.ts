@@ -77,7 +77,12 @@ const subject = z.union([
   z.strictObject({ kind: z.literal('target'), cluster: id, namespace: z.string().regex(/^[a-z0-9-]{1,63}$/), name: text }),
   z.strictObject({ kind: z.literal('device'), chipId: deviceName }),
   z.strictObject({ kind: z.literal('device'), ueid: deviceName }),
-  z.strictObject({ kind: z.literal('reference-value'), name: referenceValueName, value: referenceScalar }),
+  // A list names each of its values: one bad firmware measures otherwise on every shape of machine.
+  z.strictObject({
+    kind: z.literal('reference-value'),
+    name: referenceValueName,
+    value: z.union([referenceScalar, z.array(referenceScalar).min(1).max(LIST_MAX)]),
+  }),
   z.strictObject({ kind: z.literal('signer'), person: id, key: digest.optional(), since: instant.optional() }),
 ]);
 
