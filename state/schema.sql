@@ -101,6 +101,7 @@ create table documents (
   basis jsonb,
   subject jsonb,
   lifted_by text,
+  signatures jsonb not null default '[]'::jsonb,
   constraint documents_pkey PRIMARY KEY (path, digest),
   constraint documents_verdict_check CHECK ((verdict = ANY (ARRAY['waiting'::text, 'accepted'::text, 'refused'::text])))
 );
