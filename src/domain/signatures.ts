@@ -83,6 +83,14 @@ export type Count =
   | { readonly kind: 'enough'; readonly people: readonly string[]; readonly signatures: readonly Signature[] }
   | { readonly kind: 'short'; readonly people: readonly string[]; readonly reason: Reason; readonly about: string };
 
+/** Reasons for which another signature is the way on. */
+export const SIGNATURE_REASONS: readonly Reason[] = [
+  ...(['SignaturesMissing', 'SignatureInvalid', 'SignerUnknown', 'SignerNotEntitled', 'SignedTwiceByOne'] as const),
+  ...(['BundleUnsupported', 'KeyUnsupported', 'UnsignedRevocation', 'TrustedRootMissing', 'StatementUnfit'] as const),
+  ...(['CertificateUnfit', 'CertificateUntrusted', 'CertificateExpired'] as const),
+  ...(['LogEntryMissing', 'LogEntryInvalid', 'TimestampMissing', 'TimestampInvalid'] as const),
+];
+
 /** Bundles of one document that are looked at: each costs a verification under every key. */
 export const BUNDLES_MAX = 64;
 
@@ -98,7 +106,7 @@ export interface Looked {
  * the bundles of `ann` and `bob` cannot push those beyond `BUNDLES_MAX`, which are left out and said to be.
  */
 export function lookAt(document: RepositoryFile, bundles: readonly RepositoryFile[], signers: TrustedSigners, verifyBundle: VerifyBundle): readonly Looked[] {
-  const people = new Set([...signers.keys, ...signers.identities].map(({ person }) => person));
+  const people = new Set(signersIn(signers));
   const [named = [], others = []] = [true, false].map((isNamed) => bundles.filter(({ path }) => people.has(signerOfBundle(path) ?? '') === isNamed));
   return [...named, ...others].map(({ path, bytes }, index) => {
     if (index >= BUNDLES_MAX) return { path, verdict: { kind: 'bad', reason: 'LimitExceeded', about: `more than ${BUNDLES_MAX} bundles` } };
@@ -134,6 +142,11 @@ export function signaturesOf(looked: readonly Looked[], people: readonly string[
       found.set(JSON.stringify([verdict.person, verdict.by]), { person: verdict.person, by: verdict.by });
   }
   return [...found.values()].sort((a, b) => (a.person < b.person ? -1 : Number(a.person > b.person)));
+}
+
+/** Everybody who has a key or an identity among these. */
+export function signersIn({ keys, identities }: TrustedSigners): readonly string[] {
+  return [...keys, ...identities].map(({ person }) => person);
 }
 
 /** Who signed, for people: the person, and behind those who signed with an identity its subject and issuer. */

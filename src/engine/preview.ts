@@ -10,7 +10,7 @@ import type { Forecast } from '#src/domain/forecast.ts';
 import { type Reason, reasons } from '#src/domain/reasons.ts';
 import type { Release } from '#src/domain/release.ts';
 import type { Snapshot, Unread } from '#src/domain/repository.ts';
-import type { RepositoryFile, Signature } from '#src/domain/signatures.ts';
+import { type RepositoryFile, SIGNATURE_REASONS, type Signature, signersIn } from '#src/domain/signatures.ts';
 import { type NamedFiles, verifyTrust } from '#src/domain/trust.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import type { Instant } from '#src/instant.ts';
@@ -192,20 +192,12 @@ interface Room {
   readonly merged: { readonly file: Judgeable; readonly acceptable: Acceptable }[];
 }
 
-/** Reasons for which another signature is the way on. */
-const SIGNATURES: readonly Reason[] = [
-  ...(['SignaturesMissing', 'SignatureInvalid', 'SignerUnknown', 'SignerNotEntitled', 'SignedTwiceByOne'] as const),
-  ...(['BundleUnsupported', 'KeyUnsupported', 'UnsignedRevocation', 'TrustedRootMissing', 'StatementUnfit'] as const),
-  ...(['CertificateUnfit', 'CertificateUntrusted', 'CertificateExpired'] as const),
-  ...(['LogEntryMissing', 'LogEntryInvalid', 'TimestampMissing', 'TimestampInvalid'] as const),
-];
-
 async function previewOf(room: Room, judging: Judging, file: Judgeable): Promise<Previewed> {
   const shelf = shelfOf(room);
   const finding = await findingOf(shelf, judging, file);
   const { judged } = finding;
   const before = room.stored.get(nameOf(file));
-  const isUnsigned = judged.kind === 'waiting' && SIGNATURES.includes(judged.reason);
+  const isUnsigned = judged.kind === 'waiting' && SIGNATURE_REASONS.includes(judged.reason);
   const signed = isUnsigned ? await findingOf(...signedByAll(shelf, judging, file), file) : null;
   const { acceptable } = signed ?? finding;
   const forecast = acceptable === null ? null : await forecastOf(room.preview, room.db, acceptable, mergedBefore(room));
@@ -234,15 +226,11 @@ function signedByAll(shelf: Shelf, judging: Judging, file: Judgeable): [Shelf, J
   const trust = judging.trust.kind === 'trusted' ? judging.trust.trust : null;
   const parsed = file.kind === 'Trust' ? parseDocument(file.path, file.bytes) : null;
   const own = parsed?.kind === 'parsed' && parsed.document.kind === 'Trust' ? parsed.document.people.map(({ id }) => id) : [];
-  const signers = trust === null ? [] : [...trust.keys, ...trust.identities];
-  const people = [...new Set([...signers.map(({ person }) => person), ...own])];
+  const people = [...new Set([...(trust === null ? [] : signersIn(trust)), ...own])];
   const bundles = async (path: string): Promise<readonly RepositoryFile[]> =>
     people.map((person) => ({ path: bundlePath(path, person), bytes: Buffer.from(person) }));
-  const verifyBundle: Judging['verifyBundle'] = (bundle) => ({
-    kind: 'signed',
-    person: Buffer.from(bundle).toString('utf8'),
-    by: { kind: 'key', digest: digestOf(bundle) },
-  });
+  const by = { kind: 'key', digest: judging.initialDigest } as const;
+  const verifyBundle: Judging['verifyBundle'] = (bundle) => ({ kind: 'signed', person: Buffer.from(bundle).toString('utf8'), by });
   return [
     { ...shelf, bundles },
     { ...judging, verifyBundle },

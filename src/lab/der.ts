@@ -1,10 +1,16 @@
 /** DER (X.690), written: what the lab's certificates, logs and timestamps are made of. */
 
+/** The tag SEQUENCE. */
 export const SEQUENCE = 0x30;
+/** The tag SET. */
 export const SET = 0x31;
+/** The tag INTEGER. */
 export const INTEGER = 0x02;
+/** The tag BIT STRING: its first byte says how many of its last bits are not used. */
 export const BITS = 0x03;
+/** The tag OCTET STRING. */
 export const OCTETS = 0x04;
+/** The tag UTF8String. */
 export const UTF8 = 0x0c;
 /** BOOLEAN, true. */
 export const TRUE = Buffer.from('0101ff', 'hex');
@@ -24,7 +30,7 @@ export function der(tag: number, ...contents: readonly (Buffer | string)[]): Buf
 /** An object identifier, from its numbers with dots. */
 export function oid(dotted: string): Buffer {
   const [first = 0, second = 0, ...rest] = dotted.split('.').map(Number);
-  return der(0x06, Buffer.from([first * 40 + second, ...rest.flatMap(base128)]));
+  return der(0x06, Buffer.from([first * 40 + second, ...rest].flatMap(base128)));
 }
 
 /** Seven bits a byte, every byte but the last with its highest bit set. */
