@@ -1,10 +1,12 @@
-import { createHash, generateKeyPairSync, sign } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { signBundleKeyless, verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { digestOf, hexOf } from '#src/digest.ts';
 import type { TrustedSigners } from '#src/domain/signatures.ts';
+import { DIGITAL_SIGNATURE, EXTENSION, extension, keyIdentifier, makeAuthority, signedCertificate } from '#src/lab/certificates.ts';
+import { BITS, der, INTEGER, OCTETS, oid, SEQUENCE, SHA256, TRUE, UTF8 } from '#src/lab/der.ts';
 import { type LabSigstore, openLabSigstore } from '#src/lab/sigstore.ts';
 import { Secret } from '#src/secret.ts';
 import { makePerson } from '../documents/people.ts';
@@ -211,6 +213,80 @@ describe('a timestamp', () => {
     const [bundle, twin] = [await signed(), await signed()];
     const { timestampVerificationData } = material(twin);
     expect(reasonOf(changed(bundle, (one) => Object.assign(material(one), { timestampVerificationData })))).toBe('TimestampInvalid');
+  });
+});
+
+describe('a certificate of a trusted authority', () => {
+  type Extensions = Readonly<Record<string, readonly [oid: string, value: Buffer, critical?: boolean]>>;
+  const PLAIN: Extensions = {
+    usage: [EXTENSION.keyUsage, DIGITAL_SIGNATURE, true],
+    purpose: [EXTENSION.extendedKeyUsage, der(SEQUENCE, oid('1.3.6.1.5.5.7.3.3'))],
+    name: [EXTENSION.names, der(SEQUENCE, der(0x81, SUBJECT)), true],
+    issuer: ['1.3.6.1.4.1.57264.1.8', der(UTF8, 'https://issuer.example')],
+  };
+
+  /** Whose a bundle is whose certificate has these extensions, by an authority that the root names, stamped by the lab. */
+  async function verdictOn(change: Extensions, { namedCurve = 'P-256' } = {}): Promise<string> {
+    const authority = await makeAuthority('own');
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve });
+    const all: Extensions = { ...PLAIN, ...change };
+    const extensions = [
+      extension(EXTENSION.authorityKey, der(SEQUENCE, der(0x80, keyIdentifier(createPublicKey(authority.keyPem))))),
+      ...Object.values(all).flatMap(([name, value, critical]) => (value.length === 0 ? [] : [extension(name, value, critical)])),
+    ];
+    const issuerKey = createPrivateKey(authority.keyPem);
+    const rawBytes = signedCertificate({ issuer: 'own', issuerKey, subject: '', publicKey, extensions }).toString('base64');
+    const signature = sign('sha256', DOCUMENT, privateKey);
+    const query = der(SEQUENCE, der(INTEGER, Buffer.from([1])), der(SEQUENCE, SHA256, der(OCTETS, createHash('sha256').update(signature).digest())));
+    const stamp = await (await fetch(lab.timestampUrl, { method: 'POST', body: new Uint8Array(query) })).bytes();
+    const root = rootWith((one) => {
+      one.certificateAuthorities[0].certChain.certificates = [{ rawBytes: new X509Certificate(authority.certificatePem).raw.toString('base64') }];
+      Object.assign(one, { tlogs: [], ctlogs: [] });
+    });
+    const bundle = {
+      mediaType: 'application/vnd.dev.sigstore.bundle.v0.3+json',
+      verificationMaterial: {
+        certificate: { rawBytes },
+        timestampVerificationData: { rfc3161Timestamps: [{ signedTimestamp: Buffer.from(stamp).toString('base64') }] },
+      },
+      messageSignature: {
+        messageDigest: { algorithm: 'SHA2_256', digest: createHash('sha256').update(DOCUMENT).digest('base64') },
+        signature: signature.toString('base64'),
+      },
+    };
+    return reasonOf(bundle, signers({ issuer: 'https://issuer.example', root }));
+  }
+
+  const none = Buffer.alloc(0);
+  const older = ['1.3.6.1.4.1.57264.1.1', Buffer.from('https://issuer.example')] as const;
+  it.each<[string, string, Extensions]>([
+    ['as Fulcio makes it', 'ann', {}],
+    ['with the issuer in both forms', 'ann', { older }],
+    ['with the issuer in the older form alone', 'ann', { issuer: ['1.3.6.1.4.1.57264.1.8', none], older }],
+    ['with two issuers', 'CertificateUnfit', { older: ['1.3.6.1.4.1.57264.1.1', Buffer.from('https://another.example')] }],
+    ['with no issuer', 'CertificateUnfit', { issuer: ['1.3.6.1.4.1.57264.1.8', none] }],
+    ['with an issuer that is no text', 'CertificateUnfit', { issuer: ['1.3.6.1.4.1.57264.1.8', der(OCTETS, 'https://issuer.example')] }],
+    ['with a name of a host', 'CertificateUnfit', { name: [EXTENSION.names, der(SEQUENCE, der(0x82, SUBJECT)), true] }],
+    ['with no name', 'CertificateUnfit', { name: [EXTENSION.names, none] }],
+    [
+      'with a name that only looks like it',
+      'SignerUnknown',
+      { name: [EXTENSION.names, der(SEQUENCE, der(0x81, Buffer.from(SUBJECT.replace('a', '\u00e1'), 'latin1'))), true] },
+    ],
+    ['with a name that goes on behind a zero', 'SignerUnknown', { name: [EXTENSION.names, der(SEQUENCE, der(0x81, `${SUBJECT}\0.example`)), true] }],
+    ['of an authority', 'CertificateUnfit', { basic: [EXTENSION.basicConstraints, der(SEQUENCE, TRUE), true] }],
+    ['for no signatures', 'CertificateUnfit', { usage: [EXTENSION.keyUsage, der(BITS, Buffer.from([0x05, 0x20])), true] }],
+    ['for servers', 'CertificateUnfit', { purpose: [EXTENSION.extendedKeyUsage, der(SEQUENCE, oid('1.3.6.1.5.5.7.3.1'))] }],
+    ['for whatever one likes', 'CertificateUnfit', { purpose: [EXTENSION.extendedKeyUsage, der(SEQUENCE, oid('2.5.29.37.0'))] }],
+    ['with something critical that nobody knows', 'CertificateUnfit', { more: ['1.2.3.4', der(OCTETS, 'x'), true] }],
+    ['with an extension twice', 'CertificateUnfit', { more: [EXTENSION.names, der(SEQUENCE, der(0x81, 'bob@provider.example'))] }],
+  ])('%s: %s', async (_name, expected, change) => {
+    expect(await verdictOn(change)).toBe(expected);
+  });
+
+  it('takes keys on P-256 and P-384', async () => {
+    expect(await verdictOn({}, { namedCurve: 'P-384' })).toBe('ann');
+    expect(await verdictOn({}, { namedCurve: 'P-521' })).toBe('KeyUnsupported');
   });
 });
 
