@@ -40,7 +40,7 @@ export async function acceptRelease(
     ]);
     if (amended !== null) await amend(tx, release, amended);
   });
-  const body = { serial, digest, approvedBy: [...release.approvedBy], path, amends: amended !== null };
+  const body = { serial, digest, approvedBy: [...release.approvedBy], signatures: jsonOf(release.signatures), path, amends: amended !== null };
   await appendEvent(tx, { event: 'release-accepted', run: null, workload: release.workload, body });
 }
 
@@ -50,7 +50,7 @@ async function amend(tx: Db, release: Release, { revision, added }: NonNullable<
   if (standing === undefined) throw new Error(`there is no revision ${revision} to amend`);
   await amendRevision(tx, revision, release);
   const { digest, serial, path } = release;
-  const evidence = { release: digest, serial, path, approvedBy: [...release.approvedBy], added: [...added] };
+  const evidence = { release: digest, serial, path, approvedBy: [...release.approvedBy], signatures: jsonOf(release.signatures), added: [...added] };
   await appendReceipt(tx, { run: standing.rotation, step: 'amended', facts: {}, evidence, proof: 'observed', verdicts: [], kept: [], moves: null });
   const { rowCount: patched } = await tx.query(`select 1 from receipts where run = $1 and step = 'patch-template'`, [standing.rotation]);
   if (added.length > 0 && patched !== 0) await reopen(tx, release.workload, standing, `${path} adds ${added.join(', ')}`);
@@ -98,6 +98,7 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
     reason: revocation.reason,
     why: revocation.why,
     approvedBy: [...revocation.approvedBy],
+    signatures: jsonOf(revocation.signatures),
     recovery: revocation.recovery,
   };
   await appendEvent(tx, {
@@ -159,7 +160,12 @@ export async function acceptPlatform(tx: Db, platform: PlatformDocument & { read
 }
 
 /** The next version of the trust document is accepted: whatever is judged from here on is judged under it. What was accepted stands. */
-export async function acceptTrust(tx: Db, { trust, approvedBy }: Succession): Promise<void> {
+export async function acceptTrust(tx: Db, { trust, approvedBy, signatures }: Succession): Promise<void> {
   const { version, digest, expires, history } = trust;
-  await appendEvent(tx, { event: 'trust-accepted', run: null, workload: null, body: { version, digest, expires, history, approvedBy: [...approvedBy] } });
+  await appendEvent(tx, {
+    event: 'trust-accepted',
+    run: null,
+    workload: null,
+    body: { version, digest, expires, history, approvedBy: [...approvedBy], signatures: jsonOf(signatures) },
+  });
 }

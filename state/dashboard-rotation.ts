@@ -1,5 +1,6 @@
 /** One rotation as the dashboard shows it, from rows alone; what is never read is said in `dashboard.ts`. */
 import { keyPathFrom } from '#src/domain/paths.ts';
+import type { Signature } from '#src/domain/signatures.ts';
 import type { Instant } from '#src/instant.ts';
 import { type CountedBoots, countedBy, type KeyRequest, requestsFor } from './dashboard-pods.ts';
 import { CAUSES_MAX, type RunView, runsOf } from './dashboard-runs.ts';
@@ -44,6 +45,7 @@ export interface Rotation {
 export interface ReleaseOrigin {
   readonly path: string;
   readonly approvedBy: readonly string[];
+  readonly signatures: readonly Signature[];
   readonly trustVersion: number | null;
   readonly commit: string;
   readonly firstSeenAt: Instant;
@@ -115,7 +117,7 @@ async function keysOf(db: Db, { rotation, pathNumber, workload, firstSerial, epo
 
 async function originOf(db: Db, release: string): Promise<ReleaseOrigin | null> {
   const { rows } = await db.query<ReleaseOrigin>(
-    `select path, approved_by as "approvedBy", trust_version as "trustVersion", commit_id as commit, first_seen_at as "firstSeenAt", judged_at as "judgedAt"
+    `select path, approved_by as "approvedBy", signatures, trust_version as "trustVersion", commit_id as commit, first_seen_at as "firstSeenAt", judged_at as "judgedAt"
      from documents where digest = $1 and kind = 'Release' and verdict = 'accepted' order by seen limit 1`,
     [release],
   );

@@ -1,6 +1,4 @@
 import type pg from 'pg';
-import type { Digest } from '#src/digest.ts';
-import { namedBy } from '#src/domain/documents/parse.ts';
 import type { DocumentKind } from '#src/domain/documents/places.ts';
 import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/release.ts';
 import { type Checked, type Evidence, type Judged, verifyBaseline, verifyPlatform, verifyRelease } from '#src/domain/judge.ts';
@@ -13,7 +11,7 @@ import type { TrustPins } from '#src/domain/trust-chain.ts';
 import { Fault } from '#src/errors.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
-import { acceptedDocument, bundlesOf, type StoredDocument, storedBytes } from './documents.ts';
+import { acceptedDocument, bundlesOf, namedFiles, type StoredDocument } from './documents.ts';
 import { standingRevocations } from './revocations.ts';
 import { trustInForce } from './trust-chain.ts';
 
@@ -142,17 +140,4 @@ function remembering<T>(load: (digest: string) => Promise<T>): (digest: string) 
     if (known.size > CACHE_MAX && oldest !== undefined) known.delete(oldest);
     return loading;
   };
-}
-
-/** The files that a release names, as far as they were seen: read before the judge, which does not wait. */
-export async function namedFiles(
-  db: Db,
-  row: { readonly path: string; readonly bytes: Uint8Array },
-): Promise<(path: string, digest: Digest) => Uint8Array | null> {
-  const files = new Map<string, Uint8Array>();
-  for (const { file, digest } of namedBy(row)) {
-    const bytes = await storedBytes(db, file, digest);
-    if (bytes !== null) files.set(`${file} ${digest}`, bytes);
-  }
-  return (path, digest) => files.get(`${path} ${digest}`) ?? null;
 }

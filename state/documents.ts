@@ -1,10 +1,11 @@
 import { dirname } from 'node:path/posix';
 import { type Digest, digestOf } from '#src/digest.ts';
-import { parseDocument } from '#src/domain/documents/parse.ts';
+import { namedBy, parseDocument } from '#src/domain/documents/parse.ts';
 import { type DocumentKind, placeOf } from '#src/domain/documents/places.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Unread } from '#src/domain/repository.ts';
-import type { RepositoryFile } from '#src/domain/signatures.ts';
+import type { RepositoryFile, Signature } from '#src/domain/signatures.ts';
+import type { NamedFiles } from '#src/domain/trust.ts';
 import { Fault } from '#src/errors.ts';
 import type { Db } from './database.ts';
 import { storableJson } from './text.ts';
@@ -162,6 +163,16 @@ export async function storedBytes(db: Db, path: string, digest: string): Promise
   return rows[0] === undefined ? null : checked(rows[0]).bytes;
 }
 
+/** The files that a document names, as far as they were seen: read before the judge, which does not wait. */
+export async function namedFiles(db: Db, row: RepositoryFile): Promise<NamedFiles> {
+  const files = new Map<string, Uint8Array>();
+  for (const { file, digest } of namedBy(row)) {
+    const bytes = await storedBytes(db, file, digest);
+    if (bytes !== null) files.set(`${file} ${digest}`, bytes);
+  }
+  return (path, digest) => files.get(`${path} ${digest}`) ?? null;
+}
+
 /** Bytes stored under a digest, whatever they are and wherever; null: never seen. */
 export async function documentBytes(db: Db, digest: string): Promise<Uint8Array | null> {
   const { rows } = await db.query<Row>(`select ${COLUMNS} from documents where digest = $1 order by seen limit 1`, [digest]);
@@ -219,11 +230,13 @@ export async function setVerdict(
     readonly about: string | null;
     readonly trustVersion: number | null;
     readonly approvedBy: readonly string[];
+    readonly signatures: readonly Signature[];
   },
 ): Promise<void> {
   await tx.query(
-    `update documents set verdict = $3, reason = $4, about = $5, trust_version = $6, approved_by = $7, judged_at = instant() where path = $1 and digest = $2`,
-    [path, digest, verdict.verdict, verdict.reason, verdict.about, verdict.trustVersion, verdict.approvedBy],
+    `update documents set verdict = $3, reason = $4, about = $5, trust_version = $6, approved_by = $7, signatures = $8,
+       judged_at = instant() where path = $1 and digest = $2`,
+    [path, digest, verdict.verdict, verdict.reason, verdict.about, verdict.trustVersion, verdict.approvedBy, JSON.stringify(verdict.signatures)],
   );
 }
 

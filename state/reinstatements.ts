@@ -1,8 +1,10 @@
 /** Taking revocations back: what a reinstatement frees, and the transactions of its acceptance and of its effect. */
+
 import { type Digest, isDigest } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import { REINSTATED } from '#src/domain/fold.ts';
+import { jsonOf } from '#src/domain/json.ts';
 import { liftBar, type Reinstatement } from '#src/domain/judge-reinstatement.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Run } from '#src/domain/run.ts';
@@ -61,7 +63,7 @@ export async function liftingOf(db: Db, { path, revocation: id }: Pick<Reinstate
  * run makes ready what the lifting needs. What was revoked stays so until that run says otherwise.
  */
 export async function acceptReinstatement(tx: Db, reinstatement: Reinstatement, revocation: Digest, enlist: Enlist): Promise<void> {
-  const { digest, id, justification, approvedBy } = reinstatement;
+  const { digest, id, justification, approvedBy, signatures } = reinstatement;
   const { revisions, workloads } = await touchedOf(tx, revocation);
   await lockSealingsOf(tx, revisions);
   await tx.query(
@@ -78,7 +80,14 @@ export async function acceptReinstatement(tx: Db, reinstatement: Reinstatement, 
     workload,
   ]);
   await enlist(tx, run, null);
-  const body = { id, revocation: reinstatement.revocation, justification, approvedBy: [...approvedBy], workloads: [...workloads] };
+  const body = {
+    id,
+    revocation: reinstatement.revocation,
+    justification,
+    approvedBy: [...approvedBy],
+    signatures: jsonOf(signatures),
+    workloads: [...workloads],
+  };
   await appendEvent(tx, { event: 'reinstatement-accepted', run, workload: workloads[0] ?? null, body });
 }
 

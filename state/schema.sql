@@ -103,6 +103,7 @@ create table documents (
   subject jsonb,
   lifted_by text,
   hinted_at timestamp(3) with time zone,
+  signatures jsonb not null default '[]'::jsonb,
   constraint documents_pkey PRIMARY KEY (path, digest),
   constraint documents_verdict_check CHECK ((verdict = ANY (ARRAY['waiting'::text, 'accepted'::text, 'refused'::text])))
 );

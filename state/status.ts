@@ -1,5 +1,6 @@
 import { type Reason, reasons } from '#src/domain/reasons.ts';
 import type { RevisionState } from '#src/domain/release.ts';
+import type { Signature } from '#src/domain/signatures.ts';
 import { targetOf } from '#src/domain/target.ts';
 import type { Instant } from '#src/instant.ts';
 import type { Db } from './database.ts';
@@ -66,6 +67,8 @@ export interface DocumentStatus {
   readonly about: string | null;
   readonly help: string | null;
   readonly approvedBy: readonly string[];
+  /** How each of them signed; empty where an older version accepted it. */
+  readonly signatures: readonly Signature[];
   readonly firstSeenAt: Instant;
 }
 
@@ -190,7 +193,7 @@ async function branches(db: Db): Promise<readonly BranchStatus[]> {
 
 async function documents(db: Db): Promise<readonly DocumentStatus[]> {
   const { rows } = await db.query<Omit<DocumentStatus, 'help'>>(
-    `select path, kind, digest, verdict, reason, about, approved_by as "approvedBy", first_seen_at as "firstSeenAt"
+    `select path, kind, digest, verdict, reason, about, approved_by as "approvedBy", signatures, first_seen_at as "firstSeenAt"
      from documents where present and kind <> 'File' order by verdict = 'accepted', path collate "C" limit $1`,
     [DOCUMENTS_SHOWN],
   );

@@ -2,7 +2,7 @@ import type { Digest } from '#src/digest.ts';
 import type { VerifyBundle } from '#src/domain/signatures.ts';
 import { type StoredTrust, type TrustChain, type TrustPins, trustChainOf } from '#src/domain/trust-chain.ts';
 import type { Db } from './database.ts';
-import { bundlesOf, storedBytes } from './documents.ts';
+import { bundlesOf, namedFiles, storedBytes } from './documents.ts';
 
 /** A chain has a few versions, and one that grows is another: more than this only tests have. */
 const REMEMBERED_MAX = 16;
@@ -29,7 +29,10 @@ export async function trustInForce(db: Db, pins: TrustPins & { readonly verifyBu
   const stored: StoredTrust[] = [];
   for (const row of rows) {
     const bytes = await storedBytes(db, row.path, row.digest);
-    if (bytes !== null) stored.push({ ...row, bytes, bundles: await bundlesOf(db, row.path, 'counted') });
+    if (bytes !== null) {
+      const files = await namedFiles(db, { path: row.path, bytes });
+      stored.push({ ...row, bytes, files, bundles: await bundlesOf(db, row.path, 'counted') });
+    }
   }
   const chain = trustChainOf(stored, pins, verifyBundle);
   if (chain.kind === 'trusted') memory.set(name, chain);

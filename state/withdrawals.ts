@@ -1,4 +1,5 @@
 import type { WithdrawalDocument } from '#src/domain/documents/trust.ts';
+import { jsonOf } from '#src/domain/json.ts';
 import type { Checked } from '#src/domain/judge.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import { targetOf } from '#src/domain/target.ts';
@@ -49,7 +50,7 @@ export async function withdrawalBar(db: Db, { path, workload, release }: Withdra
  * The caller holds the workload, and has asked `withdrawalBar` since.
  */
 export async function acceptWithdrawal(tx: Db, withdrawal: Withdrawal, enlist: Enlist): Promise<void> {
-  const { digest, id, workload, release, why, approvedBy } = withdrawal;
+  const { digest, id, workload, release, why, approvedBy, signatures } = withdrawal;
   const known = await standings(tx, workload);
   const named = standingOf(known, await namedBy(tx, workload, release));
   await changeTarget(tx, workload, enlist, async () => {
@@ -59,7 +60,8 @@ export async function acceptWithdrawal(tx: Db, withdrawal: Withdrawal, enlist: E
   const target = await targetOfWorkload(tx, workload);
   if (target === null) throw new Error(`the withdrawal ${id} leaves ${workload} nothing to run`);
   const serials = known.filter((revision) => named.includes(revision.id)).map((revision) => revision.release.serial);
-  const body = { id, release, serials: [...new Set(serials)], why, approvedBy: [...approvedBy], target: target.rotation, targetSerial: target.release.serial };
+  const signers = { approvedBy: [...approvedBy], signatures: jsonOf(signatures) };
+  const body = { id, release, serials: [...new Set(serials)], why, ...signers, target: target.rotation, targetSerial: target.release.serial };
   await appendEvent(tx, { event: 'withdrawal-accepted', run: null, workload, body });
 }
 

@@ -4,12 +4,12 @@ import { basename, dirname, join } from 'node:path';
 import { stringify } from 'yaml';
 import { signBundle, verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { type Digest, digestOf } from '#src/digest.ts';
-import { parseDocument } from '#src/domain/documents/parse.ts';
+import { namedBy, parseDocument } from '#src/domain/documents/parse.ts';
 import { bundlePath } from '#src/domain/documents/places.ts';
 import type { RevocationDocument, RevocationSubject } from '#src/domain/documents/trust.ts';
 import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
-import { verifyTrust } from '#src/domain/trust.ts';
+import { type NamedFiles, verifyTrust } from '#src/domain/trust.ts';
 import { Fault } from '#src/errors.ts';
 import { openWorkTree, type WorkTree } from './work-tree.ts';
 
@@ -125,7 +125,9 @@ async function notesOf(tree: WorkTree, file: RepositoryFile, bundles: readonly R
   if (bundles.length === 0) return ['nobody has signed it: until a revoker has, it changes nothing'];
   const [trustFile] = await tree.read([TRUST_PATH]);
   if (trustFile === undefined) return [`${TRUST_PATH} is not in this folder: whether the signer is a revoker was not looked at`];
-  const trusted = verifyTrust(trustFile, digestOf(trustFile.bytes));
+  const named = await tree.read(namedBy(trustFile).map((one) => one.file));
+  const files: NamedFiles = (path, digest) => named.find((one) => one.path === path && digestOf(one.bytes) === digest)?.bytes ?? null;
+  const trusted = verifyTrust(trustFile, digestOf(trustFile.bytes), files);
   if (trusted.kind === 'bad') return [`${trusted.about}: whether the signer is a revoker was not looked at`];
   const judged = verifyRevocation({ file, bundles, trust: trusted.trust, verifyBundle });
   if (judged.kind !== 'accepted') return [`by ${TRUST_PATH} it would not count yet: ${judged.reason}: ${judged.about}`];

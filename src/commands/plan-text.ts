@@ -1,5 +1,6 @@
 /** A plan in words: plain for a terminal, Markdown for a pull request's check. What documents say is somebody else's text, and is told as such. */
 import type { Forecast, ReinstatementForecast, ReleaseForecast, RevisionName, TakingForecast, TargetForecast, ValueChange } from '#src/domain/forecast.ts';
+import { signerNames } from '#src/domain/signatures.ts';
 import type { Previewed } from '#src/engine/preview.ts';
 import type { Plan } from './plan.ts';
 import { bytesText } from './release.ts';
@@ -95,12 +96,12 @@ function sectionsOf({ documents, refusedBefore, unread }: Plan): readonly Sectio
 }
 
 function sectionOf(document: Previewed): Section {
-  const { path, digest, forecast, approvedBy, onceSigned } = document;
+  const { path, digest, forecast, approvedBy, signatures, onceSigned } = document;
   return {
     heading: [`${headingOf(document)} `, { value: path }],
     facts: [
       ['digest', say`${digest}`],
-      ...(approvedBy.length === 0 ? [] : [['approved', say`by ${approvedBy.join(', ')}`] as const]),
+      ...(approvedBy.length === 0 ? [] : [['approved', say`by ${signerNames(approvedBy, signatures).join(', ')}`] as const]),
       ...verdictFacts('now', document),
       ...(onceSigned === null ? [] : verdictFacts('signed', onceSigned)),
       ...(forecast === null ? [] : forecastFacts(forecast)),

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { loadConfig } from '#src/config.ts';
 import { sentenceOf } from '#src/dashboard/sentences.ts';
+import { signerNames } from '#src/domain/signatures.ts';
 import { subjectName } from '#state/holds.ts';
 import { checkInstallation } from '#state/migrate.ts';
 import { type BrokerStatus, type HeldStatus, type RevisionStatus, type RunStatus, readStatus, type Status, type WorkloadStatus } from '#state/status.ts';
@@ -71,8 +72,8 @@ export function tell(read: Status): readonly string[] {
     ),
     ...section(
       'DOCUMENTS',
-      read.documents.flatMap(({ path, verdict, reason, about, help }) => [
-        [path, verdict, [reason, about].filter((text) => text !== null).join(': ')],
+      read.documents.flatMap(({ path, verdict, reason, about, help, approvedBy, signatures }) => [
+        [path, verdict, [reason, about].filter((text) => text !== null).join(': ') || `by ${signerNames(approvedBy, signatures).join(', ') || 'its digest'}`],
         ...(help === null ? [] : [['', '', help]]),
       ]),
     ),

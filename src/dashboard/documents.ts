@@ -1,3 +1,4 @@
+import { signerNames } from '#src/domain/signatures.ts';
 import type { BranchStatus, DocumentStatus, Status } from '#state/status.ts';
 import { refused } from './attention.ts';
 import { code, html, type Markup, words } from './markup.ts';
@@ -40,9 +41,9 @@ ${acceptedSection(of('accepted'), status)}`;
 function troubled(id: string, title: string, caption: string, documents: readonly DocumentStatus[], { at }: Status): Markup | null {
   if (documents.length === 0) return null;
   const shown = documents.slice(0, TROUBLED_SHOWN);
-  const rows = shown.map(({ path, kind, reason, about, help, approvedBy, firstSeenAt }) => [
+  const rows = shown.map(({ path, kind, reason, about, help, approvedBy, signatures, firstSeenAt }) => [
     code(path),
-    html`${why(reason, about, help)}${approvedBy.length === 0 ? null : html`<p class="help">Signed by ${namesOf(approvedBy)}.</p>`}`,
+    html`${why(reason, about, help)}${approvedBy.length === 0 ? null : html`<p class="help">Signed by ${namesOf(signerNames(approvedBy, signatures))}.</p>`}`,
     words(kind, 80),
     momentAndSpan(firstSeenAt, at),
   ]);
@@ -58,10 +59,10 @@ function unreadSection(unread: readonly (BranchStatus['unread'][number] & { read
 
 function acceptedSection(documents: readonly DocumentStatus[], { at }: Status): Markup {
   const shown = [...documents].sort((a, b) => b.firstSeenAt.localeCompare(a.firstSeenAt) || a.path.localeCompare(b.path)).slice(0, ACCEPTED_SHOWN);
-  const rows = shown.map(({ path, kind, digest, approvedBy, firstSeenAt }) => [
+  const rows = shown.map(({ path, kind, digest, approvedBy, signatures, firstSeenAt }) => [
     code(path),
     words(kind, 80),
-    approvedBy.length === 0 ? null : namesOf(approvedBy),
+    approvedBy.length === 0 ? null : namesOf(signerNames(approvedBy, signatures)),
     momentAndSpan(firstSeenAt, at),
     code(digest),
   ]);
@@ -70,8 +71,11 @@ function acceptedSection(documents: readonly DocumentStatus[], { at }: Status): 
   return html`<section aria-labelledby="accepted"><h2 id="accepted">Accepted</h2>${body}${left(documents, shown)}</section>`;
 }
 
+/** A person has 60 characters, an identity behind them seldom more than 200: beyond this it is a path in a URI. */
+const NAME_SHOWN = 400;
+
 function namesOf(people: readonly string[]): readonly Markup[] {
-  return people.map((person, index) => html`${index === 0 ? null : ', '}${words(person, 200)}`);
+  return people.map((person, index) => html`${index === 0 ? null : ', '}${words(person, NAME_SHOWN)}`);
 }
 
 function left(all: readonly unknown[], shown: readonly unknown[]): Markup | null {

@@ -1,4 +1,5 @@
 import type { Json } from '#src/domain/json.ts';
+import { signerNames } from '#src/domain/signatures.ts';
 import type { Instant } from '#src/instant.ts';
 import type { CountedBoots, KeyRequest } from '#state/dashboard-pods.ts';
 import type { Rotation, RotationView } from '#state/dashboard-rotation.ts';
@@ -195,7 +196,7 @@ function releaseSection({ release, document, serial, epoch, workload }: Rotation
 ${pairs([
   ['document', document === null ? 'not known' : code(document.path)],
   ['digest', code(release)],
-  ['approved by', document === null ? null : listed(document.approvedBy.map((person) => words(person, 200)))],
+  ['approved by', document === null ? null : listed(signerNames(document.approvedBy, document.signatures).map((name) => words(name, 400)))],
   ['trust', document?.trustVersion == null ? null : `version ${document.trustVersion}`],
   ['commit', document === null ? null : code(document.commit)],
   ['first seen', document === null ? null : moment(document.firstSeenAt, at)],

@@ -3,7 +3,7 @@ import { parseDocument } from './documents/parse.ts';
 import type { RevocationDocument } from './documents/trust.ts';
 import type { Evidence, Judged } from './judge.ts';
 import type { Revocation } from './release.ts';
-import { countPeople, type Looked, lookAt, type Quorum } from './signatures.ts';
+import { countPeople, type Looked, lookAt, type Quorum, signaturesOf } from './signatures.ts';
 import { approversOf, type Trust } from './trust.ts';
 
 /**
@@ -18,13 +18,15 @@ export function verifyRevocation(evidence: Evidence): Judged<Revocation> {
   if (parsed.kind === 'bad') return { ...parsed, kind: 'refused' };
   if (parsed.document.kind !== 'Revocation') return { kind: 'refused', reason: 'WrongPlace', about: `${file.path}: kind: expected Revocation` };
   if (bundles.length === 0) return { kind: 'waiting', reason: 'UnsignedRevocation', about: `${file.path}: nobody has signed it` };
-  const looked = lookAt(file, bundles, trust.keys, verifyBundle);
+  const looked = lookAt(file, bundles, trust, verifyBundle);
   const count = countPeople(looked, trust.roles.revokers);
   if (count.kind === 'short') return { kind: 'waiting', reason: count.reason, about: `${file.path}: ${count.about}` };
   const document = parsed.document;
   const evict = document.evict && (isWithinOneWorkload(document) || isEnough(looked, trust.roles.recoverers));
   const destroy = document.destroy && isEnough(looked, destroyersOf(document, trust));
-  return { kind: 'accepted', value: { ...document, evict, destroy, digest: digestOf(file.bytes), path: file.path, approvedBy: peopleOf(looked) } };
+  const approvedBy = peopleOf(looked);
+  const own = { digest: digestOf(file.bytes), path: file.path, approvedBy, signatures: signaturesOf(looked, approvedBy) };
+  return { kind: 'accepted', value: { ...document, evict, destroy, ...own } };
 }
 
 function isEnough(looked: readonly Looked[], quorum: Quorum | null): boolean {

@@ -9,7 +9,7 @@ import type { BaselineDocument, PlatformDocument, ReleaseDocument } from './docu
 import type { WithdrawalDocument } from './documents/trust.ts';
 import type { Reason } from './reasons.ts';
 import type { Release } from './release.ts';
-import { type Count, countPeople, lookAt, type Quorum, type RepositoryFile, type VerifyBundle } from './signatures.ts';
+import { type Count, countPeople, lookAt, type Quorum, type RepositoryFile, type Signature, type VerifyBundle } from './signatures.ts';
 import { approversOf, type Trust } from './trust.ts';
 
 /** What became of a document. `waiting`: more files, signatures or time can still mend it. `refused`: only another document can. */
@@ -37,7 +37,12 @@ export interface Standing {
 export type Admission = { readonly kind: 'first'; readonly now: Instant; readonly standing: Standing } | { readonly kind: 'again' };
 
 /** A checked platform, baseline or withdrawal. */
-export type Checked<T> = T & { readonly digest: Digest; readonly path: string; readonly approvedBy: readonly string[] };
+export type Checked<T> = T & {
+  readonly digest: Digest;
+  readonly path: string;
+  readonly approvedBy: readonly string[];
+  readonly signatures: readonly Signature[];
+};
 
 /**
  * Judges a release: well-formed, not expired, in its place after the last accepted one, every file that
@@ -64,8 +69,9 @@ export function verifyRelease(
   if (approvers === null) return waiting('SignerNotEntitled', `${file.path}: nobody may approve releases of ${document.workload}`);
   const count = countOf(evidence, approvers);
   if (count.kind === 'short') return waiting(count.reason, `${file.path}: ${count.about}`);
-  const value = { ...document, digest: digestOf(file.bytes), path: file.path, approvedBy: count.people, trustVersion: trust.version, initData: initData.texts };
-  return { kind: 'accepted', value };
+  const { people: approvedBy, signatures } = count;
+  const own = { digest: digestOf(file.bytes), path: file.path, approvedBy, signatures, trustVersion: trust.version, initData: initData.texts };
+  return { kind: 'accepted', value: { ...document, ...own } };
 }
 
 /** What bounds a release's acceptance: the trust document's expiry, its own, its serial, its predecessor. */
@@ -166,11 +172,11 @@ export function signedBy<T extends object>(evidence: Evidence, quorum: Quorum, d
   const { file } = evidence;
   const count = countOf(evidence, quorum);
   if (count.kind === 'short') return waiting(count.reason, `${file.path}: ${count.about}`);
-  return { kind: 'accepted', value: { ...document, digest: digestOf(file.bytes), path: file.path, approvedBy: count.people } };
+  return { kind: 'accepted', value: { ...document, digest: digestOf(file.bytes), path: file.path, approvedBy: count.people, signatures: count.signatures } };
 }
 
 function countOf({ file, bundles, trust, verifyBundle }: Evidence, quorum: Quorum): Count {
-  return countPeople(lookAt(file, bundles, trust.keys, verifyBundle), quorum);
+  return countPeople(lookAt(file, bundles, trust, verifyBundle), quorum);
 }
 
 function waiting(reason: Reason, about: string): Judged<never> & { kind: 'waiting' } {

@@ -50,10 +50,46 @@ export const reasons = {
   },
   SignaturesMissing: { next: 'wait', help: 'Have more approvers sign these exact bytes: `keyturn sign FILE`, then commit the bundle beside it.' },
   SignatureInvalid: { next: 'stop', help: 'The bundle does not verify over the file’s exact bytes. Sign the file again as it is committed.' },
-  SignerUnknown: { next: 'stop', help: 'The signing key belongs to nobody in the trust document. Sign with a key that it lists.' },
+  SignerUnknown: { next: 'stop', help: 'The signing key or identity belongs to nobody in the trust document. Sign with one that it lists, letter for letter.' },
   SignerNotEntitled: { next: 'stop', help: 'That person holds no role for this document. Have somebody sign whom the trust document names for it.' },
   SignedTwiceByOne: { next: 'wait', help: 'Thresholds count people, not keys or bundles. Another person has to sign.' },
   BundleUnsupported: { next: 'stop', help: 'Sign with `cosign sign-blob --new-bundle-format --bundle`, or with `keyturn sign`.' },
+  StatementUnfit: {
+    next: 'stop',
+    help: 'A DSSE bundle has to hold one signature over one in-toto statement, of predicate type https://keyturn.dev/approval/v1, about this file alone. The message names the field.',
+  },
+  CertificateUnfit: {
+    next: 'stop',
+    help: 'A signing certificate has to be for code signing and name one issuer and one subject. Sign again with a certificate of the trusted root’s authority.',
+  },
+  CertificateUntrusted: {
+    next: 'stop',
+    help: 'The signing certificate, or its place in the certificate log, is not of the trust document’s trusted root. Sign with the services that it names.',
+  },
+  CertificateExpired: {
+    next: 'stop',
+    help: 'The signature was logged or time-stamped outside the certificate’s life, which is minutes. Sign again, in one go.',
+  },
+  LogEntryMissing: {
+    next: 'stop',
+    help: 'The trusted root names a transparency log, and the bundle has no entry of it. Sign again, and let the log take it in.',
+  },
+  LogEntryInvalid: {
+    next: 'stop',
+    help: 'The log entry is not of a log that the trusted root names, or not of this signature. Sign again with the services that it names.',
+  },
+  TimestampMissing: {
+    next: 'stop',
+    help: 'Nothing proves when the certificate was used. Sign again with a log or a timestamp service that the trusted root names.',
+  },
+  TimestampInvalid: {
+    next: 'stop',
+    help: 'The timestamp is not of a service that the trusted root names, or not of this signature. Sign again with one that it names.',
+  },
+  TrustedRootMissing: {
+    next: 'stop',
+    help: 'Identities count only where the trust document names a trusted root. Sign with a key, or commit a next version that names one.',
+  },
   KeyUnsupported: { next: 'stop', help: 'Keys must be ECDSA on P-256 or P-384; Ed25519 is refused by the verifier in use.' },
   TrustMissing: {
     next: 'stop',

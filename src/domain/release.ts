@@ -2,6 +2,7 @@ import type { Digest } from '../digest.ts';
 import type { Instant } from '../instant.ts';
 import type { ReleaseDocument } from './documents/release.ts';
 import type { RevocationDocument } from './documents/trust.ts';
+import type { Signature } from './signatures.ts';
 
 /** What Git approved: a checked document. Only `verifyRelease` makes one (`domain/judge.ts`). */
 export interface Release extends ReleaseDocument {
@@ -11,6 +12,8 @@ export interface Release extends ReleaseDocument {
   readonly path: string;
   /** The people whose signatures counted. */
   readonly approvedBy: readonly string[];
+  /** Their signatures: with which key or identity each was made. */
+  readonly signatures: readonly Signature[];
   /** The trust version that it was judged under. */
   readonly trustVersion: number;
   /** Each guest's init-data, by the guest's name: the file's bytes as text (TOML), digest checked. */
@@ -22,6 +25,7 @@ export interface Revocation extends RevocationDocument {
   readonly digest: Digest;
   readonly path: string;
   readonly approvedBy: readonly string[];
+  readonly signatures: readonly Signature[];
 }
 
 /** Where a revision stands. *Withdrawn* and *revoked* are facts beside it. */

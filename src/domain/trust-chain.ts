@@ -6,8 +6,18 @@
 import { type Digest, digestOf } from '../digest.ts';
 import type { Instant } from '../instant.ts';
 import type { Evidence, Judged } from './judge.ts';
-import { type Count, countPeople, lookAt, type Quorum, type RepositoryFile, type VerifyBundle } from './signatures.ts';
-import { readTrust, type Trust, type TrustVerdict, verifyTrust } from './trust.ts';
+import {
+  type Count,
+  countPeople,
+  type Looked,
+  lookAt,
+  type Quorum,
+  type RepositoryFile,
+  type Signature,
+  signaturesOf,
+  type VerifyBundle,
+} from './signatures.ts';
+import { type NamedFiles, NO_FILES, readTrust, type Trust, type TrustVerdict, verifyTrust } from './trust.ts';
 
 /** What the configuration says of trust. */
 export interface TrustPins {
@@ -22,6 +32,8 @@ export interface StoredTrust extends RepositoryFile {
   readonly digest: Digest;
   readonly accepted: boolean;
   readonly bundles: readonly RepositoryFile[];
+  /** What it names by digest. */
+  readonly files: NamedFiles;
 }
 
 /** Every version that counts; `trust` is the one in force. */
@@ -33,17 +45,21 @@ export type TrustChain =
 export interface Succession {
   readonly trust: Trust;
   readonly approvedBy: readonly string[];
+  readonly signatures: readonly Signature[];
 }
 
 /**
  * Judges the next version: exactly one above `evidence.trust`, and signed by enough administrators of both.
  * Whoever is `revoked` does not count. That the one before has expired does not matter: its successor is the
- * way out. `now` null: a second judgement, of which only the signatures are asked.
+ * way out. `now` null: a second judgement, of which only the signatures are asked. `files`: what it names.
  */
-export function verifySuccession(evidence: Evidence, more: { readonly now: Instant | null; readonly revoked: readonly string[] }): Judged<Succession> {
+export function verifySuccession(
+  evidence: Evidence,
+  more: { readonly now: Instant | null; readonly revoked: readonly string[]; readonly files: NamedFiles },
+): Judged<Succession> {
   const { file, trust: before } = evidence;
-  const read = readTrust(file);
-  if (read.kind === 'bad') return { ...read, kind: 'refused' };
+  const read = readTrust(file, more.files);
+  if (read.kind === 'bad') return { ...read, kind: read.reason === 'FileMissing' ? 'waiting' : 'refused' };
   const { trust } = read;
   if (trust.version !== before.version + 1) {
     const about = `${file.path}: version ${before.version} is in force: expected ${before.version + 1}`;
@@ -51,19 +67,23 @@ export function verifySuccession(evidence: Evidence, more: { readonly now: Insta
   }
   if (more.now !== null && more.now >= trust.expires) return { kind: 'refused', reason: 'Expired', about: `${file.path}: expires: ${trust.expires} is past` };
   const people: string[] = [];
+  const looked: Looked[] = [];
   for (const one of [before, trust]) {
-    const count = administratorsIn(evidence, one, more.revoked);
+    const own = lookAt(file, evidence.bundles, one, evidence.verifyBundle);
+    const count = administratorsIn(own, one, more.revoked);
     if (count.kind === 'short')
       return { kind: 'waiting', reason: count.reason, about: `${file.path}: by the administrators of version ${one.version}: ${count.about}` };
     people.push(...count.people);
+    looked.push(...own);
   }
-  return { kind: 'accepted', value: { trust, approvedBy: [...new Set(people)].sort() } };
+  const approvedBy = [...new Set(people)].sort();
+  return { kind: 'accepted', value: { trust, approvedBy, signatures: signaturesOf(looked, approvedBy) } };
 }
 
-function administratorsIn({ file, bundles, verifyBundle }: Evidence, trust: Trust, revoked: readonly string[]): Count {
+function administratorsIn(looked: readonly Looked[], trust: Trust, revoked: readonly string[]): Count {
   const { threshold, people } = trust.roles.administrators;
   const quorum: Quorum = { threshold, people: people.filter((person) => !revoked.includes(person)) };
-  return countPeople(lookAt(file, bundles, trust.keys, verifyBundle), quorum);
+  return countPeople(looked, quorum);
 }
 
 /**
@@ -79,7 +99,7 @@ export function trustChainOf(stored: readonly StoredTrust[], pins: TrustPins, ve
     const first = stored.find(({ digest }) => digest === anchor) ?? null;
     // Of one that was pinned before and never seen here, nothing was judged.
     if (first === null && anchor !== pins.initialDigest) continue;
-    const pinned = verifyTrust(first, anchor);
+    const pinned = verifyTrust(first, anchor, first?.files ?? NO_FILES);
     if (pinned.kind === 'bad') return pinned;
     const line = lineFrom(pinned.trust, stored, anchors, verifyBundle);
     if (line.kind === 'bad') return line;
@@ -108,7 +128,7 @@ function lineFrom(
     const file = stored.find((one) => one.path === path && one.accepted && !anchors.has(one.digest));
     if (file === undefined) return { kind: 'line', trusts };
     if (digestOf(file.bytes) !== file.digest) return bad('Tampered', `documents: ${path} does not hash to ${file.digest}`);
-    const judged = verifySuccession({ file, bundles: file.bundles, trust, verifyBundle }, { now: null, revoked: [] });
+    const judged = verifySuccession({ file, bundles: file.bundles, trust, verifyBundle }, { now: null, revoked: [], files: file.files });
     // Pinned once and not any more, or written by somebody else: it is not reached, and that stops all.
     if (judged.kind !== 'accepted') return { kind: 'line', trusts };
     trust = judged.value.trust;

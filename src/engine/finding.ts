@@ -20,8 +20,8 @@ import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
 import { fieldWithRevoked, isTargetRevoked, type RevocationAt, revokedSigners, revokedValues } from '#src/domain/revoked.ts';
-import { type RepositoryFile, withoutSigners } from '#src/domain/signatures.ts';
-import { readTrust, type TrustVerdict } from '#src/domain/trust.ts';
+import { type RepositoryFile, type Signature, withoutSigners } from '#src/domain/signatures.ts';
+import { type NamedFiles, readTrust, type TrustVerdict } from '#src/domain/trust.ts';
 import { type Succession, verifySuccession } from '#src/domain/trust-chain.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import type { Instant } from '#src/instant.ts';
@@ -52,7 +52,7 @@ export interface Shelf {
   /** Every other file of the series that a path belongs to, the newest first. */
   readonly series: (path: string, digest: Digest) => Promise<readonly Standee[]>;
   /** The files that a document names by digest, as far as they are there. */
-  readonly files: (file: RepositoryFile) => Promise<(path: string, digest: Digest) => Uint8Array | null>;
+  readonly files: (file: RepositoryFile) => Promise<NamedFiles>;
   /** Keeps still, until the acceptance, what is asked from here on: two documents that fit what is there, but not each other, must not pass at once. */
   readonly hold: (arriving: Arriving) => Promise<void>;
   /** Every accepted revocation: its signers do not count, and what it names is not accepted any more. */
@@ -96,7 +96,7 @@ export type Acceptable =
 
 /** A judgement. */
 export interface Finding {
-  readonly judged: Judged<{ readonly approvedBy: readonly string[] }>;
+  readonly judged: Judged<{ readonly approvedBy: readonly string[]; readonly signatures: readonly Signature[] }>;
   /** Where accepted: what it changes; null: nothing but itself (the pinned trust document). */
   readonly acceptable: Acceptable | null;
 }
@@ -128,17 +128,17 @@ export async function findingOf(shelf: Shelf, judging: Judging, file: Judgeable)
 /** The pinned document is accepted by its digest, the next version by its signatures, from whatever history. */
 async function findTrust(shelf: Shelf, file: Judgeable, { trust, initialDigest, verifyBundle }: Judging): Promise<Finding> {
   if (file.digest === initialDigest) {
-    const read = readTrust(file);
-    if (read.kind === 'bad') return bare('refused', read.reason, read.about);
+    const read = readTrust(file, await shelf.files(file));
+    if (read.kind === 'bad') return bare(read.reason === 'FileMissing' ? 'waiting' : 'refused', read.reason, read.about);
     if (trust.kind === 'bad') return bare('waiting', trust.reason, trust.about);
-    return { judged: { kind: 'accepted', value: { approvedBy: [] } }, acceptable: null };
+    return { judged: { kind: 'accepted', value: { approvedBy: [], signatures: [] } }, acceptable: null };
   }
   const parsed = parseDocument(file.path, file.bytes);
   if (parsed.kind === 'bad') return bare('refused', parsed.reason, parsed.about);
   if (trust.kind === 'bad') return bare('waiting', trust.reason, trust.about);
   const evidence: Evidence = { file, bundles: await shelf.bundles(file.path), trust: trust.trust, verifyBundle };
   const revoked = revokedSigners(await shelf.revocations()).map(({ person }) => person);
-  const judged = verifySuccession(evidence, { now: await shelf.now(), revoked });
+  const judged = verifySuccession(evidence, { now: await shelf.now(), revoked, files: await shelf.files(file) });
   return judged.kind === 'accepted' ? { judged, acceptable: { kind: 'trust', succession: judged.value } } : bare(judged.kind, judged.reason, judged.about);
 }
 
@@ -206,11 +206,7 @@ async function findRelease(bench: Bench, judged: Judged<Release>): Promise<Findi
 }
 
 /** A well-signed document that does not fit what is there waits: another document, or the operator, can still mend that. */
-async function fitting<T extends { readonly path: string; readonly approvedBy: readonly string[] }>(
-  { shelf, revocations }: Bench,
-  judged: Judged<T>,
-  arrivingOf: (value: T) => Fitting,
-): Promise<Finding> {
+async function fitting<T extends Checked<object>>({ shelf, revocations }: Bench, judged: Judged<T>, arrivingOf: (value: T) => Fitting): Promise<Finding> {
   if (judged.kind !== 'accepted') return bare(judged.kind, judged.reason, judged.about);
   const arriving = arrivingOf(judged.value);
   await shelf.hold(arriving);

@@ -8,7 +8,7 @@
 import type pg from 'pg';
 import { digestOf, isDigest } from '#src/digest.ts';
 import { namedBy } from '#src/domain/documents/parse.ts';
-import { documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
+import { type DocumentKind, documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release } from '#src/domain/release.ts';
 import type { Git, Snapshot, Unread } from '#src/domain/repository.ts';
@@ -137,7 +137,7 @@ async function store(intake: Intake, known: Branch | null, next: Branch, snapsho
   const { pool, git } = intake;
   if (snapshot === null && known?.rewrittenTo === next.rewrittenTo) return;
   const rewritten = next.rewrittenTo !== null;
-  const named = snapshot === null || rewritten ? [] : await readNamed(intake, snapshot);
+  const named = snapshot === null ? [] : await readNamed(intake, snapshot, rewritten ? ['Trust'] : ['Trust', 'Release']);
   await transaction(pool, async (tx) => {
     if (!(await moveBranch(tx, git.branch, known, next, snapshot?.unread ?? null)) || snapshot === null) return;
     for (const folder of rewritten ? HELD_BY_NOTHING : ['']) await storeSnapshot(tx, snapshot, folder);
@@ -146,13 +146,14 @@ async function store(intake: Intake, known: Branch | null, next: Branch, snapsho
   });
 }
 
-/** Files that documents name by digest and that were never stored: read only where the path holds exactly those bytes. */
-async function readNamed({ pool, git }: Intake, snapshot: Snapshot): Promise<readonly RepositoryFile[]> {
+/** Files that documents of these kinds name by digest and that were never stored: read only where the path holds exactly those bytes. */
+async function readNamed({ pool, git }: Intake, snapshot: Snapshot, kinds: readonly DocumentKind[]): Promise<readonly RepositoryFile[]> {
   const wanted = new Map<string, Set<string>>();
   // What was decided needs no more files, and thousands of old releases no second reading.
   const settled = await settledReleases(pool);
   for (const file of snapshot.files) {
-    if (placeOf(file.path)?.kind !== 'Release' || settled.has(`${file.path} ${digestOf(file.bytes)}`)) continue;
+    const kind = placeOf(file.path)?.kind;
+    if (kind === undefined || !kinds.includes(kind) || settled.has(`${file.path} ${digestOf(file.bytes)}`)) continue;
     for (const { file: path, digest } of namedBy(file)) {
       // A document is taken in as one, or not at all.
       if (placeOf(path) !== null || documentOfBundle(path) !== null) continue;

@@ -10,8 +10,8 @@ import type { Forecast } from '#src/domain/forecast.ts';
 import { type Reason, reasons } from '#src/domain/reasons.ts';
 import type { Release } from '#src/domain/release.ts';
 import type { Snapshot, Unread } from '#src/domain/repository.ts';
-import type { RepositoryFile } from '#src/domain/signatures.ts';
-import { verifyTrust } from '#src/domain/trust.ts';
+import { type RepositoryFile, SIGNATURE_REASONS, type Signature, signersIn } from '#src/domain/signatures.ts';
+import { type NamedFiles, verifyTrust } from '#src/domain/trust.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import type { Instant } from '#src/instant.ts';
 import { basisOf, type Resting } from '#state/basis.ts';
@@ -63,6 +63,7 @@ export interface Previewed extends Told {
   readonly kind: string;
   readonly digest: Digest;
   readonly approvedBy: readonly string[];
+  readonly signatures: readonly Signature[];
   /** false: the branch shows it already, and it waits there for the same. */
   readonly isNew: boolean;
   /** Where signatures are missing: its verdict once it has them; null: they are not what it waits for. */
@@ -97,7 +98,7 @@ export async function foresee(preview: Preview): Promise<Foreseen> {
     const stored = await storedOf(db, files);
     const open = files.filter((file) => (stored.get(nameOf(file))?.verdict ?? 'waiting') === 'waiting');
     const waiting = chosen(snapshot, open).sort(inOrder);
-    let judging = await judgingOf(preview, db, files);
+    let judging = await judgingOf(preview, db, files, named);
     const room: Room = { preview, db, files, named, stored, merged: [] };
     const documents: Previewed[] = [];
     for (const file of waiting) {
@@ -166,11 +167,12 @@ async function unreadOf({ snapshot, branch }: Preview, db: Db): Promise<Foreseen
   return snapshot.unread.map((entry) => ({ ...entry, help: reasons[entry.reason].help, isNew: !known.has(`${entry.path} ${entry.reason}`) }));
 }
 
-async function judgingOf(preview: Preview, db: Db, files: readonly Judgeable[]): Promise<Judging> {
+async function judgingOf(preview: Preview, db: Db, files: readonly Judgeable[], named: readonly RepositoryFile[]): Promise<Judging> {
   const { verifyBundle, initialDigest, sample, branch } = preview;
   const stored = await trustInForce(db, preview);
   const brought = files.find(({ kind, digest }) => kind === 'Trust' && digest === initialDigest);
-  const trust = stored.kind === 'bad' && stored.reason === 'TrustMissing' && brought !== undefined ? verifyTrust(brought, initialDigest) : stored;
+  const isBrought = stored.kind === 'bad' && (stored.reason === 'TrustMissing' || stored.reason === 'FileMissing') && brought !== undefined;
+  const trust = isBrought ? verifyTrust(brought, initialDigest, await filesWith(db, named, brought)) : stored;
   return { verifyBundle, initialDigest, sample, trust, branch, rewrittenTo: (await branchOf(db, branch))?.rewrittenTo ?? null };
 }
 
@@ -190,18 +192,12 @@ interface Room {
   readonly merged: { readonly file: Judgeable; readonly acceptable: Acceptable }[];
 }
 
-/** Reasons for which another signature is the way on. */
-const SIGNATURES: readonly Reason[] = [
-  ...(['SignaturesMissing', 'SignatureInvalid', 'SignerUnknown', 'SignerNotEntitled', 'SignedTwiceByOne'] as const),
-  ...(['BundleUnsupported', 'KeyUnsupported', 'UnsignedRevocation'] as const),
-];
-
 async function previewOf(room: Room, judging: Judging, file: Judgeable): Promise<Previewed> {
   const shelf = shelfOf(room);
   const finding = await findingOf(shelf, judging, file);
   const { judged } = finding;
   const before = room.stored.get(nameOf(file));
-  const isUnsigned = judged.kind === 'waiting' && SIGNATURES.includes(judged.reason);
+  const isUnsigned = judged.kind === 'waiting' && SIGNATURE_REASONS.includes(judged.reason);
   const signed = isUnsigned ? await findingOf(...signedByAll(shelf, judging, file), file) : null;
   const { acceptable } = signed ?? finding;
   const forecast = acceptable === null ? null : await forecastOf(room.preview, room.db, acceptable, mergedBefore(room));
@@ -209,6 +205,7 @@ async function previewOf(room: Room, judging: Judging, file: Judgeable): Promise
   return {
     ...{ path: file.path, kind: file.kind, digest: file.digest, ...toldOf(finding) },
     approvedBy: judged.kind === 'accepted' ? judged.value.approvedBy : [],
+    signatures: judged.kind === 'accepted' ? judged.value.signatures : [],
     isNew: !(before?.present === true && judged.kind === 'waiting' && judged.reason === before.reason),
     onceSigned: signed === null ? null : toldOf(signed),
     forecast,
@@ -229,10 +226,11 @@ function signedByAll(shelf: Shelf, judging: Judging, file: Judgeable): [Shelf, J
   const trust = judging.trust.kind === 'trusted' ? judging.trust.trust : null;
   const parsed = file.kind === 'Trust' ? parseDocument(file.path, file.bytes) : null;
   const own = parsed?.kind === 'parsed' && parsed.document.kind === 'Trust' ? parsed.document.people.map(({ id }) => id) : [];
-  const people = [...new Set([...(trust === null ? [] : trust.keys.map(({ person }) => person)), ...own])];
+  const people = [...new Set([...(trust === null ? [] : signersIn(trust)), ...own])];
   const bundles = async (path: string): Promise<readonly RepositoryFile[]> =>
     people.map((person) => ({ path: bundlePath(path, person), bytes: Buffer.from(person) }));
-  const verifyBundle: Judging['verifyBundle'] = (bundle) => ({ kind: 'signed', person: Buffer.from(bundle).toString('utf8'), keyDigest: digestOf(bundle) });
+  const by = { kind: 'key', digest: judging.initialDigest } as const;
+  const verifyBundle: Judging['verifyBundle'] = (bundle) => ({ kind: 'signed', person: Buffer.from(bundle).toString('utf8'), by });
   return [
     { ...shelf, bundles },
     { ...judging, verifyBundle },
@@ -278,7 +276,7 @@ function seriesWith(stored: readonly Standee[], files: readonly Judgeable[], mer
   return [...stored, ...rows].map((row) => (accepted.has(row.digest) ? { ...row, accepted: true } : row)).sort((a, b) => b.serial - a.serial);
 }
 
-async function filesWith(db: Db, named: readonly RepositoryFile[], file: RepositoryFile): Promise<(path: string, digest: Digest) => Uint8Array | null> {
+async function filesWith(db: Db, named: readonly RepositoryFile[], file: RepositoryFile): Promise<NamedFiles> {
   const found = new Map<string, Uint8Array>();
   for (const { file: path, digest } of namedBy(file)) {
     if (!isDigest(digest)) continue;

@@ -4,8 +4,18 @@ import { lookAt } from '#src/domain/signatures.ts';
 import type { Trust, TrustVerdict } from '#src/domain/trust.ts';
 import { acceptBaseline, acceptPlatform, acceptRelease, acceptRevocation, acceptTrust } from '#state/acceptance.ts';
 import { clockOf, type Db, transaction } from '#state/database.ts';
-import { namedFiles } from '#state/document-loaders.ts';
-import { bundlesOf, documentAt, isChanged, keepBundles, lockSeries, type StoredDocument, type StoredKind, seriesOf, setVerdict } from '#state/documents.ts';
+import {
+  bundlesOf,
+  documentAt,
+  isChanged,
+  keepBundles,
+  lockSeries,
+  namedFiles,
+  type StoredDocument,
+  type StoredKind,
+  seriesOf,
+  setVerdict,
+} from '#state/documents.ts';
 import { appendEvent } from '#state/events.ts';
 import { acceptReinstatement, liftingOf } from '#state/reinstatements.ts';
 import { standingRevocations } from '#state/revocations.ts';
@@ -57,9 +67,9 @@ export async function settleIn(
       ? { path: row.path, kind: row.kind, verdict: 'accepted', reason: null, about: null }
       : { path: row.path, kind: row.kind, verdict: judged.kind, reason: judged.reason, about: storable(judged.about) };
   if (outcome.verdict === 'waiting' && outcome.reason === current.reason && outcome.about === current.about) return null;
-  const approvedBy = judged.kind === 'accepted' ? judged.value.approvedBy : [];
+  const { approvedBy, signatures } = judged.kind === 'accepted' ? judged.value : { approvedBy: [], signatures: [] };
   const trustVersion = trust.kind === 'trusted' ? trust.trust.version : null;
-  await setVerdict(tx, current, { verdict: outcome.verdict, reason: outcome.reason, about: outcome.about, trustVersion, approvedBy });
+  await setVerdict(tx, current, { verdict: outcome.verdict, reason: outcome.reason, about: outcome.about, trustVersion, approvedBy, signatures });
   if (judged.kind === 'accepted') {
     await keepGoodBundles(tx, intake, current, trust, acceptable?.kind === 'trust' ? acceptable.succession.trust : null);
     if (acceptable !== null) await accept(tx, intake, acceptable);
@@ -72,7 +82,7 @@ export async function settleIn(
 async function keepGoodBundles(tx: Db, { verifyBundle }: Settling, file: StoredDocument, trust: TrustVerdict, own: Trust | null): Promise<void> {
   if (trust.kind === 'bad') return;
   const bundles = await bundlesOf(tx, file.path, 'present');
-  const looked = [trust.trust, ...(own === null ? [] : [own])].flatMap(({ keys }) => lookAt(file, bundles, keys, verifyBundle));
+  const looked = [trust.trust, ...(own === null ? [] : [own])].flatMap((one) => lookAt(file, bundles, one, verifyBundle));
   const good = looked.flatMap(({ path, verdict }) => (verdict.kind === 'signed' ? [path] : []));
   await keepBundles(tx, file.path, good);
 }

@@ -1,5 +1,6 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from 'node:crypto';
 import { isIPv4 } from 'node:net';
+import { BITS, der, ECDSA_WITH_SHA256, INTEGER, OCTETS, oid, SEQUENCE, TRUE, UTF8, utcTime } from './der.ts';
 
 /** A certificate and its private key, both PEM (the key as PKCS #8). */
 export interface KeyedCertificate {
@@ -16,21 +17,26 @@ export interface Subject {
   readonly client?: boolean;
 }
 
-// DER (X.690) tags, and the object identifiers of RFC 5280 and RFC 5758 as their encoded bytes.
-const SEQUENCE = 0x30;
-const OCTETS = 0x04;
-const ECDSA_WITH_SHA256 = der(SEQUENCE, der(0x06, Buffer.from('2a8648ce3d040302', 'hex')));
-const COMMON_NAME = der(0x06, Buffer.from('550403', 'hex'));
-const SERVER_AUTHENTICATION = der(0x06, Buffer.from('2b06010505070301', 'hex'));
-const CLIENT_AUTHENTICATION = der(0x06, Buffer.from('2b06010505070302', 'hex'));
-const EXTENSION = { subjectKey: 0x0e, keyUsage: 0x0f, names: 0x11, basicConstraints: 0x13, authorityKey: 0x23, extendedKeyUsage: 0x25 } as const;
-const TRUE = Buffer.from('0101ff', 'hex');
+const COMMON_NAME = oid('2.5.4.3');
+const SERVER_AUTHENTICATION = oid('1.3.6.1.5.5.7.3.1');
+const CLIENT_AUTHENTICATION = oid('1.3.6.1.5.5.7.3.2');
+/** Extensions of RFC 5280 §4.2.1. */
+export const EXTENSION = {
+  subjectKey: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  names: '2.5.29.17',
+  basicConstraints: '2.5.29.19',
+  authorityKey: '2.5.29.35',
+  extendedKeyUsage: '2.5.29.37',
+} as const;
+/** Key usage digitalSignature: bit 0, seven unused bits. */
+export const DIGITAL_SIGNATURE = der(BITS, Buffer.from([0x07, 0x80]));
 
 /**
- * The life of every lab certificate. Fixed, since it is judged by the machine's clock while a story moves the lab's:
+ * The life of every lab certificate but those of signers. Fixed, since it is judged by the machine's clock while a story moves the lab's:
  * a private key that dies with its process needs no expiry. 2049 is the last year that UTCTime can write.
  */
-const VALIDITY = der(SEQUENCE, der(0x17, '200101000000Z'), der(0x17, '491231235959Z'));
+const VALIDITY = { notBefore: Date.UTC(2020, 0, 1), notAfter: Date.UTC(2049, 11, 31, 23, 59, 59) } as const;
 
 /** Common names are written unescaped. */
 const COMMON_NAME_FORM = /^[A-Za-z0-9 ._-]{1,64}$/;
@@ -50,7 +56,7 @@ export async function makeAuthority(name: string): Promise<KeyedCertificate> {
     extensions: [
       extension(EXTENSION.basicConstraints, der(SEQUENCE, TRUE), true),
       // keyCertSign and cRLSign: bits 5 and 6, one unused bit.
-      extension(EXTENSION.keyUsage, der(0x03, Buffer.from([0x01, 0x06])), true),
+      extension(EXTENSION.keyUsage, der(BITS, Buffer.from([0x01, 0x06])), true),
       extension(EXTENSION.subjectKey, der(OCTETS, keyIdentifier(publicKey))),
     ],
   });
@@ -70,8 +76,7 @@ export async function issue(authority: KeyedCertificate, subject: Subject): Prom
     publicKey,
     extensions: [
       extension(EXTENSION.basicConstraints, der(SEQUENCE), true),
-      // digitalSignature: bit 0, seven unused bits.
-      extension(EXTENSION.keyUsage, der(0x03, Buffer.from([0x07, 0x80])), true),
+      extension(EXTENSION.keyUsage, DIGITAL_SIGNATURE, true),
       extension(EXTENSION.extendedKeyUsage, der(SEQUENCE, purpose)),
       extension(EXTENSION.subjectKey, der(OCTETS, keyIdentifier(publicKey))),
       extension(EXTENSION.authorityKey, der(SEQUENCE, der(0x80, keyIdentifier(createPublicKey(authority.keyPem))))),
@@ -80,42 +85,57 @@ export async function issue(authority: KeyedCertificate, subject: Subject): Prom
   });
 }
 
-interface Draft {
+/** A certificate before it is signed. */
+export interface Draft {
+  /** The authority's common name. */
   readonly issuer: string;
   readonly issuerKey: KeyObject;
+  /** A common name; the empty text: none, as where the name is an extension. */
   readonly subject: string;
-  readonly privateKey: KeyObject;
   readonly publicKey: KeyObject;
   readonly extensions: readonly Buffer[];
+  /** Milliseconds since 1970. Almost for ever otherwise. */
+  readonly validity?: { readonly notBefore: number; readonly notAfter: number };
+  /** What a certificate log says of it, as one more extension: of the certificate without that (RFC 6962 §3.2). */
+  readonly logged?: (certificate: Buffer) => Buffer;
 }
 
-/** TBSCertificate and Certificate of RFC 5280 §4.1. */
-function certificate(draft: Draft): KeyedCertificate {
+/** Certificate of RFC 5280 §4.1, in DER. Throws RangeError for a name that is not plain. */
+export function signedCertificate(draft: Draft): Buffer {
   const serial = randomBytes(16);
   // Positive, and never with a leading zero byte.
   serial[0] = (serial.readUInt8(0) & 0x3f) | 0x40;
-  const signed = der(
-    SEQUENCE,
-    der(0xa0, der(0x02, Buffer.from([2]))),
-    der(0x02, serial),
-    ECDSA_WITH_SHA256,
-    distinguishedName(draft.issuer),
-    VALIDITY,
-    distinguishedName(draft.subject),
-    draft.publicKey.export({ format: 'der', type: 'spki' }),
-    der(0xa3, der(SEQUENCE, ...draft.extensions)),
-  );
-  const signature = sign('sha256', signed, draft.issuerKey);
-  const bytes = der(SEQUENCE, signed, ECDSA_WITH_SHA256, der(0x03, Buffer.from([0]), signature));
+  const bare = toBeSigned(draft, serial, draft.extensions);
+  const signed = draft.logged === undefined ? bare : toBeSigned(draft, serial, [...draft.extensions, draft.logged(bare)]);
+  return der(SEQUENCE, signed, ECDSA_WITH_SHA256, der(BITS, Buffer.from([0]), sign('sha256', signed, draft.issuerKey)));
+}
+
+function certificate({ privateKey, ...draft }: Draft & { readonly privateKey: KeyObject }): KeyedCertificate {
   return {
-    certificatePem: new X509Certificate(bytes).toString(),
-    keyPem: draft.privateKey.export({ format: 'pem', type: 'pkcs8' }).toString(),
+    certificatePem: new X509Certificate(signedCertificate(draft)).toString(),
+    keyPem: privateKey.export({ format: 'pem', type: 'pkcs8' }).toString(),
   };
 }
 
-function distinguishedName(commonName: string): Buffer {
+/** TBSCertificate. */
+function toBeSigned({ issuer, subject, publicKey, validity = VALIDITY }: Draft, serial: Buffer, extensions: readonly Buffer[]): Buffer {
+  return der(
+    SEQUENCE,
+    der(0xa0, der(INTEGER, Buffer.from([2]))),
+    der(INTEGER, serial),
+    ECDSA_WITH_SHA256,
+    distinguishedName(issuer),
+    der(SEQUENCE, utcTime(validity.notBefore), utcTime(validity.notAfter)),
+    subject === '' ? der(SEQUENCE) : distinguishedName(subject),
+    publicKey.export({ format: 'der', type: 'spki' }),
+    der(0xa3, der(SEQUENCE, ...extensions)),
+  );
+}
+
+/** Name of RFC 5280 §4.1.2.4: a common name alone. */
+export function distinguishedName(commonName: string): Buffer {
   if (!COMMON_NAME_FORM.test(commonName)) throw new RangeError(`not a plain common name: ${commonName}`);
-  return der(SEQUENCE, der(0x31, der(SEQUENCE, COMMON_NAME, der(0x0c, commonName))));
+  return der(SEQUENCE, der(0x31, der(SEQUENCE, COMMON_NAME, der(UTF8, commonName))));
 }
 
 /** GeneralName of RFC 5280 §4.2.1.6: iPAddress or dNSName. */
@@ -126,20 +146,13 @@ function generalName(name: string): Buffer {
 }
 
 /** SHA-1 over the public point: the key identifier of RFC 5280 §4.2.1.2, method 1. A name, not a protection. */
-function keyIdentifier(key: KeyObject): Buffer {
+export function keyIdentifier(key: KeyObject): Buffer {
   return createHash('sha1')
     .update(key.export({ format: 'der', type: 'spki' }).subarray(-POINT_SIZE_BYTES))
     .digest();
 }
 
-function extension(number: number, value: Buffer, critical = false): Buffer {
-  return der(SEQUENCE, der(0x06, Buffer.from([0x55, 0x1d, number])), ...(critical ? [TRUE] : []), der(OCTETS, value));
-}
-
-/** One DER element around these contents. */
-function der(tag: number, ...contents: readonly (Buffer | string)[]): Buffer {
-  const body = Buffer.concat(contents.map((content) => (typeof content === 'string' ? Buffer.from(content) : content)));
-  if (body.length < 0x80) return Buffer.concat([Buffer.from([tag, body.length]), body]);
-  const length = Buffer.from(body.length.toString(16).padStart(body.length < 0x100 ? 2 : 4, '0'), 'hex');
-  return Buffer.concat([Buffer.from([tag, 0x80 | length.length]), length, body]);
+/** One extension of a certificate, around its value. */
+export function extension(number: string, value: Buffer, critical = false): Buffer {
+  return der(SEQUENCE, oid(number), ...(critical ? [TRUE] : []), der(OCTETS, value));
 }

@@ -110,7 +110,7 @@ describe('a release needs distinct people', () => {
   it('whatever the bundles, the count is of distinct entitled people', () => {
     const person = fc.constantFrom('ann', 'bob', 'cid', 'eve');
     const verdict = fc.oneof(
-      person.map((who) => ({ kind: 'signed', person: who, keyDigest: D(who) }) as const),
+      person.map((who) => ({ kind: 'signed', person: who, by: { kind: 'key', digest: D(who) } }) as const),
       fc.constant({ kind: 'bad', reason: 'SignatureInvalid', about: '' } as const),
     );
     const looked = fc.array(verdict).map((all): Looked[] => all.map((one, index) => ({ path: String(index), verdict: one })));
@@ -214,9 +214,11 @@ describe('the pinned trust document', () => {
       expect(judge(trustText([ann, bob, { ...cid, publicPem: pem }]))).toBe('Malformed');
   });
 
-  it('fills its roles with people who have keys: identities do not count yet', () => {
+  it('fills its roles with people who have keys: without a trusted root identities do not count', () => {
     const keyless = { id: 'cid', keys: [], identities: [{ issuer: 'https://issuer.example', subject: 'cid@provider.example' }] };
-    expect(judge(trustText(people, { people: [...[ann, bob].map(({ id, publicPem }) => ({ id, keys: [publicPem] })), keyless] }))).toBe('NotSupportedYet');
+    expect(judge(trustText(people, { people: [...[ann, bob].map(({ id, publicPem }) => ({ id, keys: [publicPem] })), keyless] }))).toBe('TrustedRootMissing');
+    const nothing = { id: 'cid', keys: [] };
+    expect(judge(trustText(people, { people: [...[ann, bob].map(({ id, publicPem }) => ({ id, keys: [publicPem] })), nothing] }))).toBe('Malformed');
     expect(judge(trustText([...people, eve], { people: [...people.map(({ id, publicPem }) => ({ id, keys: [publicPem] })), { ...keyless, id: 'eve' }] }))).toBe(
       'trusted',
     );

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { verifyBundle } from '#src/adapters/sigstore/index.ts';
 import { type Digest, digestOf } from '#src/digest.ts';
+import { NO_FILES } from '#src/domain/trust.ts';
 import { type StoredTrust, type TrustChain, trustChainOf, verifySuccession } from '#src/domain/trust-chain.ts';
 import { parseInstant } from '#src/instant.ts';
 import { type Files, makePerson, type Person, signedBy, trustText } from '../documents/people.ts';
@@ -23,7 +24,7 @@ async function version(number: number, people: readonly Person[], signers: reado
   const text = trustText(people, { version: number, ...change });
   const files: Files = await signedBy(path, text, signers);
   const bundles = Object.entries(files).flatMap(([name, bytes]) => (name === path ? [] : [{ path: name, bytes: Buffer.from(bytes) }]));
-  return { path, bytes: Buffer.from(text), digest: digestOf(text), accepted: true, bundles };
+  return { path, bytes: Buffer.from(text), digest: digestOf(text), accepted: true, bundles, files: NO_FILES };
 }
 
 function chain(stored: readonly StoredTrust[], initialDigest: Digest, formerDigests: readonly Digest[] = []): TrustChain {
@@ -39,7 +40,7 @@ describe('the next version', () => {
     const first = await version(1, OLD, [], { expires });
     const before = chain([first], first.digest);
     if (before.kind === 'bad') throw new Error(before.about);
-    const judged = verifySuccession({ file: next, bundles: next.bundles, trust: before.trust, verifyBundle }, { now: NOW, revoked });
+    const judged = verifySuccession({ file: next, bundles: next.bundles, trust: before.trust, verifyBundle }, { now: NOW, revoked, files: NO_FILES });
     return judged.kind === 'accepted' ? `accepted by ${judged.value.approvedBy.join(' ')}` : `${judged.kind} ${judged.reason}`;
   };
 

@@ -70,6 +70,7 @@ export function revision(serial: number, guest: GuestChange = {}, workload = 'w'
       digest: DIGEST,
       path: `releases/${workload}/${serial}.yaml`,
       approvedBy: ['ann'],
+      signatures: [],
       trustVersion: 1,
       initData: { g: initDataOf(`${workload} ${serial}`) },
     },

@@ -234,7 +234,7 @@ it('status says when a key falls due', async () => {
     await engine.accept(release);
     await engine.drive();
     const { createdAt } = (await engine.known(1)).sealing;
-    const { digest: _, path: __, approvedBy: ___, trustVersion: ____, initData: _____, ...document } = release;
+    const { digest: _, path: __, approvedBy: ___, signatures: ____, trustVersion: _____, initData: ______, ...document } = release;
     await pool.query('update documents set bytes = $2 where digest = $1', [release.digest, JSON.stringify(document)]);
     const [workload] = (await readStatus(pool)).workloads;
     expect(createdAt).not.toBeNull();

@@ -26,7 +26,7 @@ function testWithdrawal(release: Release, id = `take-back-${release.serial}`): W
     release: release.digest,
     why: 'a test',
   };
-  return { ...document, digest: digestOf(JSON.stringify(document)), path: `withdrawals/${id}.yaml`, approvedBy: ['ada', 'bo'] };
+  return { ...document, digest: digestOf(JSON.stringify(document)), path: `withdrawals/${id}.yaml`, approvedBy: ['ada', 'bo'], signatures: [] };
 }
 
 async function serving(story: Story, serial: number): Promise<Release> {

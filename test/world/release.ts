@@ -74,6 +74,7 @@ export function testRelease(options: ReleaseOptions): Release {
     digest,
     path: `releases/${workload}/${serial}.yaml`,
     approvedBy: ['ada', 'bo'],
+    signatures: [],
     trustVersion: 1,
     initData: { sample: initData, ...(west === undefined ? {} : { west: westData }) },
   };

@@ -60,7 +60,7 @@ export function testRevocation(subject: RevocationSubject, id = `revoke-${JSON.s
     destroy: false,
     recovery: 'none',
   };
-  return { ...document, digest: digestOf(JSON.stringify(document)), path: `revocations/${id}.yaml`, approvedBy: ['rex'] };
+  return { ...document, digest: digestOf(JSON.stringify(document)), path: `revocations/${id}.yaml`, approvedBy: ['rex'], signatures: [] };
 }
 
 /** The same, of a reason that may be lifted. */
@@ -73,7 +73,7 @@ export function testSuspension(subject: RevocationSubject, id: string): Revocati
 export function testReinstatement({ id: revocation }: Revocation): Reinstatement {
   const id = `lift-${revocation}`;
   const document = { apiVersion: 'keyturn.dev/v1alpha1' as const, kind: 'Reinstatement' as const, id, revocation, justification: 'a false alarm' };
-  return { ...document, digest: digestOf(JSON.stringify(document)), path: `reinstatements/${id}.yaml`, approvedBy: ['ada', 'bo'] };
+  return { ...document, digest: digestOf(JSON.stringify(document)), path: `reinstatements/${id}.yaml`, approvedBy: ['ada', 'bo'], signatures: [] };
 }
 
 /** The serials whose paths the installed policy grants; `allow` and `deny` where somebody else's is installed. */

@@ -1,4 +1,4 @@
-import type { Json } from '#src/domain/json.ts';
+import { type Json, jsonOf } from '#src/domain/json.ts';
 import type { Revoked } from '#src/domain/revocation-run.ts';
 import { placesOf } from '../places.ts';
 import { type Decision, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
@@ -27,10 +27,13 @@ async function decide({ subject, world, ledger }: Look<Revoked>): Promise<Seen |
       refusals.push({ ...place, guests: guests.length });
     }
   }
-  const { id, reason, why, approvedBy, recovery } = subject.revocation;
+  const { id, reason, why, approvedBy, signatures, recovery } = subject.revocation;
   const asked = observed && refusals.length > 0;
   return seen(
-    { revocation: id, subject: subject.revocation.subject as Json, reason, why, approvedBy: [...approvedBy], recovery, refusals },
+    {
+      ...{ revocation: id, subject: subject.revocation.subject as Json, reason, why },
+      ...{ approvedBy: [...approvedBy], signatures: jsonOf(signatures), recovery, refusals },
+    },
     { proof: asked ? 'observed' : 'accepted' },
   );
 }

@@ -31,6 +31,7 @@ async function decide(look: Look<Revoked>): Promise<Seen | NotYet> {
       document: reinstatement.digest,
       justification: reinstatement.justification,
       approvedBy: [...reinstatement.approvedBy],
+      signatures: jsonOf(reinstatement.signatures),
     },
     ...{ revocation: revocation.id, subject: jsonOf(revocation.subject), reason: revocation.reason },
     freed: frees.map((known) => ({

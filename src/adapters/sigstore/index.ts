@@ -1,15 +1,20 @@
 /**
- * Sigstore bundles, v0.3, message signatures by key: what `cosign sign-blob` makes over a document's
- * exact bytes. No network, no time: whether a key is trusted is the trust document's to say.
+ * Sigstore bundles, v0.3: what `cosign sign-blob` makes over a document's exact bytes, and `cosign attest-blob`
+ * over a statement about them, with a key or an identity. No network, no clock: who is trusted is the trust
+ * document's to say.
  */
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign } from 'node:crypto';
 import { bundleFromJSON } from '@sigstore/bundle';
 import { type TrustMaterial, toSignedEntity, Verifier } from '@sigstore/verify';
-import { hexOf } from '#src/digest.ts';
-import type { BundleVerdict, TrustedKey } from '#src/domain/signatures.ts';
+import { digestOf, hexOf } from '#src/digest.ts';
+import type { BundleVerdict, TrustedKey, TrustedSigners } from '#src/domain/signatures.ts';
 import { isSupportedKey, keyDigestOf, readPublicKey } from '#src/domain/trust.ts';
 import { Fault } from '#src/errors.ts';
-import { readWire } from './wire.ts';
+import type { Secret } from '#src/secret.ts';
+import { verifyByIdentity } from './identities.ts';
+import { type KeylessServices, signWithIdentity } from './keyless.ts';
+import { statementMistake } from './statement.ts';
+import { type Content, readWire } from './wire.ts';
 
 /** A key bundle has about 400 bytes; one with a log entry and its proof about 6 KiB. */
 export const BUNDLE_MAX_BYTES = 64 * 1024;
@@ -18,23 +23,33 @@ export const BUNDLE_MAX_BYTES = 64 * 1024;
 export const BUNDLE_MEDIA_TYPE = 'application/vnd.dev.sigstore.bundle.v0.3+json';
 
 /**
- * Verifies one bundle over one document under every key that is trusted; the bundle's hint only names
- * the likeliest. Log entries and timestamps are dropped first: nobody here trusts those logs, and the
- * verifier checks every entry that is there. Never throws.
+ * Verifies one bundle over one document: by a key, under every key that is trusted; by a certificate, under
+ * the trusted root. The bundle's hint only names the likeliest key. Of a bundle by key log entries and
+ * timestamps are dropped first: nobody has to trust those logs, and the verifier checks every entry that is
+ * there. Never throws.
  */
-export function verifyBundle(bundle: Uint8Array, document: Uint8Array, keys: readonly TrustedKey[]): BundleVerdict {
+export function verifyBundle(bundle: Uint8Array, document: Uint8Array, signers: TrustedSigners): BundleVerdict {
   if (bundle.length > BUNDLE_MAX_BYTES) return { kind: 'bad', reason: 'LimitExceeded', about: `${bundle.length} bytes, expected at most ${BUNDLE_MAX_BYTES}` };
   try {
     const wire = readWire(bundle);
     if (wire.kind === 'bad') return wire;
-    const { digest } = wire.bundle.messageSignature.messageDigest;
-    if (createHash(wire.hash).update(document).digest('base64') !== digest) {
-      return { kind: 'bad', reason: 'SignatureInvalid', about: 'the bundle was made over other bytes' };
-    }
-    return verifyByKeys(wire.bundle, wire.bundle.verificationMaterial.publicKey.hint, document, keys);
+    const mistake = contentMistake(wire.content, document);
+    if (mistake !== null) return mistake;
+    if (wire.material.kind === 'certificate') return verifyByIdentity(wire.bundle, wire.material.material, document, signers);
+    return verifyByKeys(wire.bundle, wire.material.hint, document, signers.keys);
   } catch (cause) {
     return { kind: 'bad', reason: 'SignatureInvalid', about: cause instanceof Error ? cause.message.slice(0, 200) : 'not a bundle' };
   }
+}
+
+/** Whether it says that it is about this document; the verifier reads past a message's digest, and into no statement. */
+function contentMistake(content: Content, document: Uint8Array): Extract<BundleVerdict, { kind: 'bad' }> | null {
+  if (content.kind === 'statement') {
+    const about = statementMistake(content, digestOf(document));
+    return about === null ? null : { kind: 'bad', reason: 'StatementUnfit', about };
+  }
+  if (createHash(content.hash).update(document).digest('base64') === content.digest) return null;
+  return { kind: 'bad', reason: 'SignatureInvalid', about: 'the bundle was made over other bytes' };
 }
 
 function verifyByKeys(bundle: object, hint: string, document: Uint8Array, keys: readonly TrustedKey[]): BundleVerdict {
@@ -48,7 +63,7 @@ function verifyByKeys(bundle: object, hint: string, document: Uint8Array, keys: 
   const entity = toSignedEntity(bundleFromJSON(bundle), Buffer.from(document));
   const inOrder = hinted === undefined ? known : [hinted, ...known.filter((one) => one !== hinted)];
   for (const { person, key } of inOrder) {
-    if (isSupportedKey(key) && verifies(entity, key)) return { kind: 'signed', person, keyDigest: keyDigestOf(key) };
+    if (isSupportedKey(key) && verifies(entity, key)) return { kind: 'signed', person, by: { kind: 'key', digest: keyDigestOf(key) } };
   }
   if (hinted !== undefined) return { kind: 'bad', reason: 'SignatureInvalid', about: `it does not verify under the key of ${hinted.person}` };
   return { kind: 'bad', reason: 'SignerUnknown', about: 'no key of the trust document made it' };
@@ -90,6 +105,17 @@ export async function signBundle(document: Uint8Array, privateKeyPem: string): P
       signature: sign(hash, document, key).toString('base64'),
     },
   });
+}
+
+/**
+ * Signs a document with an identity: a token of an OpenID Connect issuer, for which Fulcio gives a certificate of
+ * minutes to a key that is gone afterwards; a log, a timestamp service, or both prove when it was used. The bundle
+ * holds that one certificate and no chain. Throws Fault, in whose words the token never is.
+ */
+export async function signBundleKeyless(document: Uint8Array, token: Secret, services: KeylessServices): Promise<string> {
+  const { signature, material } = await signWithIdentity(document, token, services);
+  const messageDigest = { algorithm: 'SHA2_256', digest: createHash('sha256').update(document).digest('base64') };
+  return JSON.stringify({ mediaType: BUNDLE_MEDIA_TYPE, verificationMaterial: material, messageSignature: { messageDigest, signature } });
 }
 
 function readPrivateKey(pem: string): KeyObject {

@@ -3,7 +3,7 @@ import type { Json } from '../json.ts';
 import type { Reason } from '../reasons.ts';
 import { type DocumentKind, type Place, placeOf } from './places.ts';
 import { type BaselineDocument, baselineSchema, type PlatformDocument, platformSchema, type ReleaseDocument, releaseSchema } from './release.ts';
-import { baselineUnsupported, type Mistake, platformUnsupported, releaseMistake, releaseUnsupported, trustMistake, trustUnsupported } from './rules.ts';
+import { baselineUnsupported, type Mistake, platformUnsupported, releaseMistake, releaseUnsupported, trustMistake } from './rules.ts';
 import {
   type ReinstatementDocument,
   type RevocationDocument,
@@ -70,10 +70,13 @@ function kindIn(value: Json): DocumentKind | null {
   return Object.keys(schemas).find((name): name is DocumentKind => name === entry) ?? null;
 }
 
-/** The files that a document covers by their digests: init-data of a release's guests. Nothing for what does not parse. */
+/** The files that a document covers by their digests: init-data of a release's guests, a trust document's root. Nothing for what does not parse. */
 export function namedBy(file: { readonly path: string; readonly bytes: Uint8Array }): readonly { readonly file: string; readonly digest: string }[] {
   const parsed = parseDocument(file.path, file.bytes);
-  if (parsed.kind === 'bad' || parsed.document.kind !== 'Release') return [];
+  if (parsed.kind === 'bad') return [];
+  if (parsed.document.kind === 'Trust')
+    return parsed.document.trustedRoot === undefined || parsed.document.trustedRoot === null ? [] : [parsed.document.trustedRoot];
+  if (parsed.document.kind !== 'Release') return [];
   return Object.values(parsed.document.guests).map(({ initData }) => initData);
 }
 
@@ -113,12 +116,11 @@ function unsupportedField(document: ParsedDocument): Mistake | null {
   switch (document.kind) {
     case 'Release':
       return releaseUnsupported(document);
-    case 'Trust':
-      return trustUnsupported(document);
     case 'Baseline':
       return baselineUnsupported(document);
     case 'Platform':
       return platformUnsupported(document);
+    case 'Trust':
     case 'Revocation':
     case 'Withdrawal':
     case 'Reinstatement':

@@ -123,11 +123,6 @@ export function releaseUnsupported(release: ReleaseDocument): Mistake | null {
   return strange === undefined ? null : { field: `guests.${strange[0]}.tee`, expected: GRANTABLE.join(', ') };
 }
 
-/** As `releaseUnsupported`, of a trust document. Keyless identities are not refused: they do not count (see `readTrust`). */
-export function trustUnsupported(trust: TrustDocument): Mistake | null {
-  return (trust.trustedRoot ?? null) === null ? null : { field: 'trustedRoot', expected: 'null: keyless bundles are not built yet' };
-}
-
 /** As `releaseUnsupported`, of a baseline. */
 export function baselineUnsupported(baseline: BaselineDocument): Mistake | null {
   return Object.keys(baseline.attestationPolicies ?? {}).length === 0 ? null : { field: 'attestationPolicies', expected: '{}' };
