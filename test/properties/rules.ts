@@ -1,6 +1,6 @@
 import { later } from '#src/instant.ts';
 import type { Action } from './actions.ts';
-import { allAnswered, blindPatch, disablesAtOnce, enablesAtOnce, onePath, patched, redrawn, unlooked } from './copies.ts';
+import { allAnswered, blindPatch, disablesAtOnce, enablesAtOnce, onePath, patched, redrawn, touchesNothing, unlooked } from './copies.ts';
 import type { Copy } from './copy.ts';
 import { annotated, inOrder, seeing, withCluster, withSends, withStep } from './edits.ts';
 
@@ -142,6 +142,8 @@ export const RULES: readonly Rule[] = [
     id: 'R16',
     says: 'a write of ours lands after the last change of the target',
     off: {
+      // Both of them: the target's own write, and the touch of what was revoked.
+      emergencies: touchesNothing,
       workflows: withStep('patch-template', (step) =>
         seeing(step, (look) => {
           const { rotation, at } = look.subject;
@@ -259,7 +261,7 @@ export const RULES: readonly Rule[] = [
     off: { emergencies: enablesAtOnce },
     script: [
       ...[release({ slow: true }), until('confirm-serving'), release({ slow: true }), until('confirm-serving')],
-      ...[befall('kms disable', 'late'), { do: 'revoke-key', back: 0 } as const, go(8), reinstate(), go(12), land],
+      ...[befall('kms disable', 'late'), { do: 'revoke-key', back: 0 } as const, go(14), reinstate(), go(12), land],
     ],
   },
   {

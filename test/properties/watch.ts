@@ -114,7 +114,8 @@ async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): 
     'select r.revision, c.step from receipts c join runs r on r.id = c.run where r.revision is not null',
   );
   const pods = cluster.all();
-  const names = [await templateOf(test), ...pods.map(({ annotations }) => annotations['keyturn.dev/rotation'] ?? null)];
+  // Also those that no controller owns: who hangs starts again one day, and needs its key.
+  const names = [await templateOf(test), ...(await cluster.pods(CHAT)).map(({ annotations }) => annotations['keyturn.dev/rotation'] ?? null)];
   const specs = [await templateText(test), ...pods.map(({ template }) => JSON.stringify(template))];
   return Promise.all(
     revisions.map(async (known) => {
