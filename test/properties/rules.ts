@@ -15,7 +15,7 @@ export interface Rule {
 }
 
 const release = (more: Partial<Extract<Action, { do: 'release' }>> = {}): Action => ({ do: 'release', source: 'plaintext', back: 0, slow: false, ...more });
-const until = (step: string, workflow: 'adopt-revision' | 'retire-revision' = 'adopt-revision'): Action => ({ do: 'until', workflow, step });
+const until = (step: string, workflow: 'adopt-revision' | 'retire-revision' | 'revoke' = 'adopt-revision'): Action => ({ do: 'until', workflow, step });
 const retiring = (step: string): Action => until(step, 'retire-revision');
 const befall = (write: string, hazard: Extract<Action, { do: 'befall' }>['hazard']): Action => ({ do: 'befall', write, hazard });
 const go = (rounds: number, steps = 40): Action => ({ do: 'go', rounds, steps });
@@ -58,6 +58,15 @@ export const RULES: readonly Rule[] = [
     says: 'token, then read, then send once',
     off: { tokens: 'after-read' },
     script: [...SUPERSEDED.slice(0, -1), { do: 'wait', seconds: 70 }, wake],
+  },
+  {
+    id: 'R2b',
+    says: 'the same, where what sleeps was revoked and refused meanwhile',
+    off: { tokens: 'after-read' },
+    script: [
+      ...[release(), until('publish-reference-values'), sleep('sending main resource'), until('confirm-published')],
+      ...[revoke(), until('confirm-refused', 'revoke'), { do: 'wait', seconds: 70 } as const, wake],
+    ],
   },
   {
     id: 'R3',
