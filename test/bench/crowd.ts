@@ -56,6 +56,8 @@ export interface Crowd {
 export interface Stopped {
   readonly replica: number;
   readonly pid: number;
+  /** How many processes have said their names until then. */
+  readonly names: number;
 }
 
 interface Parts {
@@ -184,10 +186,12 @@ async function pollSeldom(parts: Parts): Promise<void> {
     replicas.map(async (replica) => {
       const file = configOf(setting, replica);
       await writeFile(file, readFileSync(file, 'utf8').replace(/pollSeconds: \d+/, `pollSeconds: ${POLL_SECONDS}`));
+      // It listens before it has said its name.
+      await until(parts, async () => ownersOf(setting, replica).length > 0);
       const pid = setting.pid('serve', replica);
       if (pid === null) throw new Error('a controller does not run');
       process.kill(pid, 'SIGTERM');
-      await untilSuccessor(parts, replica, pid);
+      await untilSuccessor(parts, { replica, pid, names: 1 });
     }),
   );
 }
@@ -198,16 +202,9 @@ function ownersOf({ folder }: Setting, replica: number): readonly string[] {
   return Array.from(log.matchAll(/"replica":"([^"]+)"/g), ([, owner = '']) => owner);
 }
 
-const starts = new WeakMap<Setting, Map<number, number>>();
-
-/** A process of this number has ended, and the next serves. */
-async function untilSuccessor(parts: Parts, replica: number, pid: number): Promise<void> {
-  const { setting } = parts;
-  const counts = starts.get(setting) ?? new Map<number, number>();
-  starts.set(setting, counts);
-  const before = counts.get(replica) ?? 1;
-  counts.set(replica, before + 1);
-  await until(parts, async () => setting.pid('serve', replica) !== pid && ownersOf(setting, replica).length > before);
+/** The process has ended, and another serves, which has said its name after so many. */
+async function untilSuccessor(parts: Parts, { replica, pid, names }: Stopped): Promise<void> {
+  await until(parts, async () => parts.setting.pid('serve', replica) !== pid && ownersOf(parts.setting, replica).length > names);
 }
 
 /** Wakes the rotation before all others, and stops whoever takes it in hand. */
@@ -225,7 +222,7 @@ async function stopOwner(parts: Parts, workload: string): Promise<Stopped> {
       const pid = replica === undefined ? null : setting.pid('serve', replica);
       if (replica !== undefined && pid !== null) {
         process.kill(pid, 'SIGSTOP');
-        if ((await ownerOf()) === owner) return { replica, pid };
+        if ((await ownerOf()) === owner) return { replica, pid, names: ownersOf(setting, replica).length };
         process.kill(pid, 'SIGCONT');
       }
       await pause(HAND_MILLISECONDS, undefined, { signal });
@@ -235,13 +232,14 @@ async function stopOwner(parts: Parts, workload: string): Promise<Stopped> {
 }
 
 /** A frozen one goes on; of a dead one the successor does. */
-async function restore(parts: Parts, { replica, pid }: Stopped): Promise<void> {
+async function restore(parts: Parts, stopped: Stopped): Promise<void> {
   const { setting, pool } = parts;
+  const { replica, pid } = stopped;
   if (setting.pid('serve', replica) === pid) {
     process.kill(pid, 'SIGCONT');
     return;
   }
-  await untilSuccessor(parts, replica, pid);
+  await untilSuccessor(parts, stopped);
   // One that has just started reads all of Git first, with code that was never run: what is measured is a controller that stands.
   const commit = await setting.farSides.git.commit({ [`notes/${pid}.txt`]: 'nothing that is watched' }, 'A note');
   await hintAt(parts, replica);
