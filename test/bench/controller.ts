@@ -9,13 +9,11 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { signBundle } from '#src/adapters/sigstore/index.ts';
-import { digestOf } from '#src/digest.ts';
 import type { LabEvent } from '#src/lab/children.ts';
-import { daysAfter, imageOf, initDataText, releaseText } from '#src/lab/documents.ts';
 import { openSetting, type Setting } from '#src/lab/setting.ts';
 import { hint } from '#src/lab/story.ts';
 import { type Bar, tellBars } from './bar.ts';
+import { releaseFiles } from './documents.ts';
 import { quantile } from './quantile.ts';
 
 /** Releases of as many workloads, one after the other: enough for a p95. */
@@ -86,7 +84,7 @@ async function planned({ setting, events }: Watched): Promise<readonly number[]>
   const seconds: number[] = [];
   for (let number = 0; number < RELEASES; number += 1) {
     const workload = `w${number}`;
-    await setting.farSides.git.commit(await filesOf(setting, workload), `Release 1 of ${workload}`);
+    await setting.farSides.git.commit(await releaseFiles(setting, workload), `Release 1 of ${workload}`);
     const began = performance.now();
     await hint(setting);
     const heard = await heardOf(() => events.find(({ event, workload: of }) => event === 'release-accepted' && of === workload));
@@ -103,31 +101,6 @@ async function heardOf<T>(look: () => T | undefined): Promise<T> {
     if (performance.now() > deadline) throw new Error('a release was not heard of');
     await pause(2);
   }
-}
-
-/** A release of a workload that has no object: its plan is made, and its run waits. */
-async function filesOf({ publicUrl, models, approvers }: Setting, workload: string): Promise<Record<string, string | Buffer>> {
-  const [model] = models;
-  if (model === undefined) throw new Error('the lab has no weights');
-  const initData = initDataText({ kbsUrl: publicUrl, image: imageOf(1, workload) });
-  const file = `guests/${workload}/1.toml`;
-  const text = releaseText({
-    workload,
-    serial: 1,
-    previous: null,
-    expires: daysAfter(Date.now(), 30),
-    modelFolder: model.folder,
-    manifestDigest: model.manifestDigest,
-    initData: { file, digest: digestOf(initData) },
-    soakSeconds: 0,
-  });
-  const path = `releases/${workload}/1.yaml`;
-  const bundles = await Promise.all(
-    approvers
-      .slice(0, 2)
-      .map(async ({ id, keyFile }) => [path.replace('.yaml', `.${id}.sigstore.json`), await signBundle(Buffer.from(text), readFileSync(keyFile, 'utf8'))]),
-  );
-  return { [file]: initData, [path]: text, ...Object.fromEntries(bundles) };
 }
 
 if (import.meta.main) tellBars(await benchController(), process.argv.includes('--json'));

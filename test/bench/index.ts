@@ -11,9 +11,10 @@ import { benchController } from './controller.ts';
 import { benchEngine } from './engine.ts';
 import { benchEnvelope } from './envelope.ts';
 import { benchProxy } from './proxy.ts';
+import { benchRevocation } from './revocation.ts';
 import { benchTakeover } from './takeover.ts';
 
-const BENCHES: readonly (() => Promise<readonly Bar[]>)[] = [benchEnvelope, benchProxy, benchController, benchEngine, benchTakeover];
+const BENCHES: readonly (() => Promise<readonly Bar[]>)[] = [benchEnvelope, benchProxy, benchController, benchRevocation, benchEngine, benchTakeover];
 
 const json = process.argv.includes('--json');
 const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();

@@ -1,9 +1,8 @@
-import type { Revoked } from '#src/domain/revocation-run.ts';
-import { type Gate, type Look, yes } from '#workflows/step.ts';
+import { type Gate, yes } from '#workflows/step.ts';
 import { disableKey } from '#workflows/steps/disable-key.ts';
 import { done } from '../world/hazards.ts';
 import type { Copy } from './copy.ts';
-import { seeing, ungated, withBroker, withCluster, withSends, withStep } from './edits.ts';
+import { annotated, seeing, seeingRevoked, ungated, withBroker, withCluster, withSends, withStep } from './edits.ts';
 
 /** The newest revision's grants, put over the text that is installed, less what is not wanted any more: what another's write brings meanwhile is lost. */
 export const patched: NonNullable<Copy['world']> = (world, test) =>
@@ -90,22 +89,16 @@ export const allAnswered = withStep('delete-resource', (step) =>
 );
 
 /** A reinstatement that takes every write to a key store for answered. */
-export const enablesAtOnce: NonNullable<Copy['emergencies']> = (workflows) =>
-  workflows.map((workflow) => ({
-    ...workflow,
-    steps: workflow.steps.map((step) => {
-      if (step.kind !== 'effect' || step.name !== 'enable-keys') return step;
-      const answered = (look: Look<Revoked>): Look<Revoked> => ({
-        ...look,
-        ledger: {
-          ...look.ledger,
-          keySends: async (...asked) =>
-            (await look.ledger.keySends(...asked)).map((sent) => ({ ...sent, answer: sent.answer ?? { status: 200, type: null, detail: {} } })),
-        },
-      });
-      return { ...step, observe: (look: Look<Revoked>) => step.observe(answered(look)), act: (look: Look<Revoked>) => step.act(answered(look)) };
-    }),
-  }));
+export const enablesAtOnce = seeingRevoked('enable-keys', (look) => ({
+  ledger: {
+    ...look.ledger,
+    keySends: async (...asked) =>
+      (await look.ledger.keySends(...asked)).map((sent) => ({ ...sent, answer: sent.answer ?? { status: 200, type: null, detail: {} } })),
+  },
+}));
+
+/** A revocation that takes every object for touched. */
+export const touchesNothing = seeingRevoked('touch-objects', (look) => annotated(look, 'keyturn.dev/revoked-at', look.subject.at));
 
 /** Disables the key of a sealing that was taken before anything else is asked. */
 export const disablesAtOnce: Gate = {

@@ -1,7 +1,9 @@
 /** How parts of the world, the ledger and the workflows are taken over in a copy, one at a time. */
+import type { Revoked } from '#src/domain/revocation-run.ts';
 import type { Ledger } from '#src/ledger.ts';
 import type { Cluster, KeyBroker, World } from '#src/world.ts';
 import type { Look, Step, Workflow } from '#workflows/step.ts';
+import type { Copy } from './copy.ts';
 
 type Workflows = readonly Workflow[];
 
@@ -29,6 +31,21 @@ export function seeing(step: Step, change: (look: Look) => Partial<Look>): Step 
   return step.kind === 'decision' ? { ...step, decide: through(step.decide) } : { ...step, observe: through(step.observe), act: through(step.act) };
 }
 
+/** The same of a step of a revocation or a reinstatement. */
+export function seeingRevoked(name: string, change: (look: Look<Revoked>) => Partial<Look<Revoked>>): NonNullable<Copy['emergencies']> {
+  const through =
+    <T>(fn: (look: Look<Revoked>) => Promise<T>) =>
+    (look: Look<Revoked>): Promise<T> =>
+      fn({ ...look, ...change(look) });
+  return (workflows) =>
+    workflows.map((workflow) => ({
+      ...workflow,
+      steps: workflow.steps.map((step) =>
+        step.kind === 'effect' && step.name === name ? { ...step, observe: through(step.observe), act: through(step.act) } : step,
+      ),
+    }));
+}
+
 /** A step without gates of its own. */
 export function ungated(step: Step): Step {
   return { ...step, gates: [] };
@@ -50,7 +67,7 @@ export function withCluster(change: (cluster: Cluster) => Partial<Cluster>): (wo
 }
 
 /** An annotation of an object, as a look is to see it. */
-export function annotated(look: Look, name: string, value: string): Partial<Look> {
+export function annotated(look: Pick<Look, 'world'>, name: string, value: string): Pick<Look, 'world'> {
   const world = withCluster((cluster) => ({
     object: async (target) => {
       const found = await cluster.object(target);

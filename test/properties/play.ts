@@ -1,4 +1,5 @@
 import { digestOf } from '#src/digest.ts';
+import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import type { Known } from '#src/domain/release.ts';
 import { newestFirst, targetOf } from '#src/domain/target.ts';
 import { checkDrift } from '#src/engine/drift.ts';
@@ -8,9 +9,9 @@ import { transaction } from '#state/database.ts';
 import { changeTarget, startEpoch } from '#state/targets.ts';
 import { testRelease } from '../world/release.ts';
 import { testReinstatement, testSuspension } from '../world/story.ts';
-import type { Action } from './actions.ts';
-import { drivenUntil, keepsAsleep, looksAsleep, round, rounds, type Stage, surviving, woken } from './stage.ts';
-import { templateOf, violation } from './watch.ts';
+import type { Action, Subject } from './actions.ts';
+import { drivenUntil, ended, keepsAsleep, looksAsleep, round, rounds, type Stage, surviving, woken } from './stage.ts';
+import { svnOf, templateOf, violation } from './watch.ts';
 
 /** As short as can be: what is replaced goes as soon as it may. */
 const QUICK = { soakSeconds: 0, keepPreviousSeconds: 0 };
@@ -39,6 +40,7 @@ const ACTS: Acts = {
   withdraw: (stage, { back }) => withdraw(stage, back),
   revoke: (stage, { back }) => revoke(stage, back, false),
   'revoke-key': (stage, { back }) => revoke(stage, back, true),
+  'revoke-other': (stage, { subject, back }) => revokeOther(stage, subject, back),
   reinstate: (stage, { back }) => reinstate(stage, back),
   undo: (stage) => undo(stage),
   edit: async ({ test, watch }) => {
@@ -52,6 +54,7 @@ const ACTS: Acts = {
     strays.push(test.cluster.inject({ ...pod, ...down, uid: 'uid-stray', name: 'stray' }));
   },
   wake: woken,
+  die: ended,
   land: async ({ test }) => void (await test.network.land()),
   upkeep,
   restart: async ({ test }, { pod }) => {
@@ -78,8 +81,19 @@ async function accept(stage: Stage, { source, back, slow }: Extract<Action, { do
   const kept = { plaintext: {}, amend: { keep: null, svn: last.svn, image: last.image }, keep: { keep: from }, reencrypt: { reencrypt: from } }[source];
   const release = testRelease({ serial, minimumAttested: 2, ...(slow ? SLOW : QUICK), ...kept } as Parameters<typeof testRelease>[0]);
   Object.assign(last, { serial });
+  if (await isForbidden(stage, String(release.guests.sample?.referenceValues.svn?.[0]))) return;
   if ((await accepting.accept(release)) !== null) return;
   Object.assign(last, { svn: String(release.guests.sample?.referenceValues.svn?.[0]), image: release.images.chat });
+}
+
+/** Git's acceptance refuses a release whose target, signer or reference value is revoked, before anything is made of it. */
+async function isForbidden({ pool }: Stage, svn: string): Promise<boolean> {
+  const { rowCount } = await pool.query(
+    `select 1 from documents where kind = 'Revocation' and verdict = 'accepted' and lifted_by is null
+       and (subject ->> 'kind' in ('target', 'signer') or (subject ->> 'kind' = 'reference-value' and subject ->> 'value' = $1))`,
+    [svn],
+  );
+  return rowCount !== 0;
 }
 
 async function fallDue({ accepting, watch }: Stage): Promise<void> {
@@ -121,6 +135,31 @@ async function revoke(stage: Stage, back: number, key: boolean): Promise<void> {
   const { serial } = known.release;
   const subject = key ? ({ kind: 'key', workload: 'chat', epoch: known.sealing.epoch } as const) : ({ kind: 'release', workload: 'chat', serial } as const);
   await stage.accepting.revoke(testSuspension(subject, `revoke-${stage.last.revocations}`));
+}
+
+/** Each as people write it; `since` nothing: whatever that signer approved. */
+function otherSubject(subject: Subject, svn: string): RevocationSubject {
+  switch (subject) {
+    case 'reference-value':
+      return { kind: subject, name: 'svn', value: svn };
+    case 'target':
+      return { kind: subject, cluster: 'east', namespace: 'inference', name: 'chat' };
+    case 'device':
+      return { kind: subject, chipId: 'ab'.repeat(32) };
+    case 'signer':
+      return { kind: subject, person: 'ada' };
+    case 'workload':
+      return { kind: subject, workload: 'chat' };
+    case 'all':
+      return { kind: subject };
+  }
+}
+
+async function revokeOther(stage: Stage, subject: Subject, back: number): Promise<void> {
+  const known = (await newest(stage))[back];
+  if (known === undefined) return;
+  stage.last.revocations += 1;
+  await stage.accepting.revoke(testSuspension(otherSubject(subject, svnOf(known)), `revoke-${stage.last.revocations}`));
 }
 
 async function reinstate({ accepting, test, pool }: Stage, back: number): Promise<void> {

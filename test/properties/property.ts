@@ -24,8 +24,8 @@ export interface Search {
   readonly seed: number;
   /** Repeats one story that was found, with its seed. */
   readonly path?: string;
-  /** No story is begun after this, so that shortening ends. Seconds. */
-  readonly limitSeconds?: number;
+  /** No story is begun so long after the first violation, so that shortening ends. Seconds. */
+  readonly shortenSeconds?: number;
   /** The first story that is found is not made shorter. */
   readonly asFound?: boolean;
 }
@@ -53,7 +53,7 @@ export async function tellStory(pool: pg.Pool, copy: Copy, story: readonly Actio
 /** Looks for a story that violates an invariant, and for a short one like it. Throws what is no violation. */
 export async function search(pool: pg.Pool, copy: Copy, stories: fc.Arbitrary<readonly Action[]>, search: Search): Promise<Found> {
   const bugs: unknown[] = [];
-  const ends = performance.now() + (search.limitSeconds ?? Number.POSITIVE_INFINITY) * 1000;
+  let ends = Number.POSITIVE_INFINITY;
   const count = { told: 0 };
   const property = fc.asyncProperty(stories, async (story) => {
     // Not fast-check's own limit: it leaves a story behind that is still being told on the one database.
@@ -62,6 +62,7 @@ export async function search(pool: pg.Pool, copy: Copy, stories: fc.Arbitrary<re
     try {
       await tellStory(pool, copy, story);
     } catch (thrown) {
+      ends = Math.min(ends, performance.now() + (search.shortenSeconds ?? Number.POSITIVE_INFINITY) * 1000);
       if (!(thrown instanceof Error && thrown.name === 'Violation')) bugs.push(thrown);
       throw thrown;
     }

@@ -1,6 +1,6 @@
 import { later } from '#src/instant.ts';
 import type { Action } from './actions.ts';
-import { allAnswered, blindPatch, disablesAtOnce, enablesAtOnce, onePath, patched, redrawn, unlooked } from './copies.ts';
+import { allAnswered, blindPatch, disablesAtOnce, enablesAtOnce, onePath, patched, redrawn, touchesNothing, unlooked } from './copies.ts';
 import type { Copy } from './copy.ts';
 import { annotated, inOrder, seeing, withCluster, withSends, withStep } from './edits.ts';
 
@@ -15,7 +15,7 @@ export interface Rule {
 }
 
 const release = (more: Partial<Extract<Action, { do: 'release' }>> = {}): Action => ({ do: 'release', source: 'plaintext', back: 0, slow: false, ...more });
-const until = (step: string, workflow: 'adopt-revision' | 'retire-revision' = 'adopt-revision'): Action => ({ do: 'until', workflow, step });
+const until = (step: string, workflow: 'adopt-revision' | 'retire-revision' | 'revoke' = 'adopt-revision'): Action => ({ do: 'until', workflow, step });
 const retiring = (step: string): Action => until(step, 'retire-revision');
 const befall = (write: string, hazard: Extract<Action, { do: 'befall' }>['hazard']): Action => ({ do: 'befall', write, hazard });
 const go = (rounds: number, steps = 40): Action => ({ do: 'go', rounds, steps });
@@ -58,6 +58,15 @@ export const RULES: readonly Rule[] = [
     says: 'token, then read, then send once',
     off: { tokens: 'after-read' },
     script: [...SUPERSEDED.slice(0, -1), { do: 'wait', seconds: 70 }, wake],
+  },
+  {
+    id: 'R2b',
+    says: 'the same, where what sleeps was revoked and refused meanwhile',
+    off: { tokens: 'after-read' },
+    script: [
+      ...[release(), until('publish-reference-values'), sleep('sending main resource'), until('confirm-published')],
+      ...[revoke(), until('confirm-refused', 'revoke'), { do: 'wait', seconds: 70 } as const, wake],
+    ],
   },
   {
     id: 'R3',
@@ -142,6 +151,8 @@ export const RULES: readonly Rule[] = [
     id: 'R16',
     says: 'a write of ours lands after the last change of the target',
     off: {
+      // Both of them: the target's own write, and the touch of what was revoked.
+      emergencies: touchesNothing,
       workflows: withStep('patch-template', (step) =>
         seeing(step, (look) => {
           const { rotation, at } = look.subject;
@@ -259,7 +270,7 @@ export const RULES: readonly Rule[] = [
     off: { emergencies: enablesAtOnce },
     script: [
       ...[release({ slow: true }), until('confirm-serving'), release({ slow: true }), until('confirm-serving')],
-      ...[befall('kms disable', 'late'), { do: 'revoke-key', back: 0 } as const, go(8), reinstate(), go(12), land],
+      ...[befall('kms disable', 'late'), { do: 'revoke-key', back: 0 } as const, go(14), reinstate(), go(12), land],
     ],
   },
   {

@@ -1,16 +1,19 @@
 import { later } from '#src/instant.ts';
 import type { Clock, KeyBroker, KeyStore, Permit, Read, World } from '#src/world.ts';
 import type { Step, Workflow } from '#workflows/step.ts';
+import { crash } from '../world/hazards.ts';
 
 /** Where a replica can fall asleep, as `<moment> <what>`: a look between two of its halves, a write between its leave and its sending. */
 export type Point = `${'observed' | 'acting' | 'decided' | 'sending'} ${string}`;
 
-/** One replica's sleep: it begins at the first point that matches, and lasts until somebody wakes it. */
+/** One replica's sleep: it begins at the first point that matches, and lasts until somebody wakes it, or ends it. */
 export interface Sleep {
   readonly at: Point;
   /** Resolves when it has fallen asleep. */
   readonly fallen: Promise<void>;
   readonly wake: () => void;
+  /** Its process ends instead. */
+  readonly die: () => void;
   /** Called wherever the replica comes by. */
   readonly pass: (point: Point) => Promise<void>;
 }
@@ -24,6 +27,7 @@ export function openSleep(at: Point): Sleep {
     at,
     fallen: fallen.promise,
     wake: woken.resolve,
+    die: () => woken.reject(crash(at)),
     pass: async (point) => {
       if (!point.startsWith(at) || times.left === 0) return;
       times.left = 0;
@@ -94,6 +98,7 @@ function sleepyStore(store: KeyStore, sleep: Sleep): KeyStore {
     ...store,
     create: (read) => store.create(passing(read, 'create')),
     disable: (read) => store.disable(passing(read, 'disable')),
+    enable: (read) => store.enable(passing(read, 'enable')),
   };
 }
 

@@ -149,8 +149,9 @@ export async function round(stage: Stage, steps = 40): Promise<'rest' | 'on' | '
   await test.cluster.tick();
   await surviving(sightAll(engine));
   if (before !== podsOf(test)) await watch.check();
-  if (looks.length === 0) return 'none';
-  return looks.includes('on') || before !== podsOf(test) ? 'on' : 'rest';
+  // A roll that a human began goes on where no run is open, too.
+  if (looks.includes('on') || before !== podsOf(test)) return 'on';
+  return looks.length === 0 ? 'none' : 'rest';
 }
 
 /** Without the name of the boot: a pod that cannot start tries for ever. */
@@ -210,15 +211,18 @@ const SENT_BY: Readonly<Record<string, string>> = {
   'kms disable': 'disable-key',
 };
 
-/** The same of a revocation. */
-const SENT_BY_REVOKE: typeof SENT_BY = { ...SENT_BY, 'east patch': 'touch-objects', 'main delete': 'delete-resources', 'kms disable': 'disable-keys' };
+/** The same in emergencies, where it is another. */
+const SENT_BY_IN: Readonly<Record<string, typeof SENT_BY>> = {
+  revoke: { 'east patch': 'touch-objects', 'main delete': 'delete-resources', 'kms disable': 'disable-keys' },
+  reinstate: { 'main delete': 'delete-former-resources', 'kms enable': 'enable-keys' },
+};
 
 /** The newest open run of a workflow comes to the step where another replica is to sleep; then that one looks. */
 export async function looksAsleep(stage: Stage, workflow: string, at: Point): Promise<void> {
   const newestRun = async () => (await openRuns(stage.pool)).findLast((one) => one.workflow === workflow);
   if ((await newestRun()) === undefined) return;
   const what = at.slice(at.indexOf(' ') + 1);
-  const brake: Brake = { workflow, before: (workflow === 'revoke' ? SENT_BY_REVOKE : SENT_BY)[what] ?? what, met: false };
+  const brake: Brake = { workflow, before: SENT_BY_IN[workflow]?.[what] ?? SENT_BY[what] ?? what, met: false };
   stage.brake.current = brake;
   await rounds(stage, UNTIL_ROUNDS, async () => brake.met);
   stage.brake.current = null;
@@ -237,5 +241,12 @@ export async function woken({ sleepers, test }: Stage): Promise<void> {
   // What befalls its write is drawn for writes whose token is fresh.
   if (sleeper !== undefined) test.network.disarm();
   sleeper?.sleep.wake();
+  await sleeper?.done;
+}
+
+/** The process of the first that fell asleep ends; another replica goes on from the rows. */
+export async function ended({ sleepers }: Stage): Promise<void> {
+  const sleeper = sleepers.shift();
+  sleeper?.sleep.die();
   await sleeper?.done;
 }

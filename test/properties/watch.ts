@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
+import { initDataClaim } from '#src/domain/init-data.ts';
 import { ciphertextPrefix, keyPath } from '#src/domain/paths.ts';
 import type { Known } from '#src/domain/release.ts';
 import { WANTED_STATES } from '#src/domain/release.ts';
@@ -59,6 +60,8 @@ interface Standing {
   /** The same at its present path: a spec that names one from before a reinstatement gets no key, and nobody said that it would. */
   readonly spec: boolean;
   readonly done: ReadonlySet<string>;
+  /** By a revocation in force: what it names was seen refused by the proxies and by the KBS, and its bytes absent. */
+  readonly refused: boolean;
 }
 
 /** Begins to watch a world. */
@@ -109,23 +112,28 @@ const CHAT = { cluster: 'east', namespace: 'inference', apiVersion: 'apps/v1', k
 
 async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): Promise<readonly Standing[]> {
   const { kbs, weights, cluster } = test;
-  const { rows: denied } = await pool.query<{ path: string }>('select path from deny_list where path is not null');
+  const denied = await deniedOf(pool);
+  const { rows: refusals } = await pool.query<{ revision: number }>(
+    `select n.revision from denials n join documents d on d.digest = n.revocation and d.lifted_by is null
+     join runs r on r.revocation = n.revocation and r.workflow = 'revoke' join receipts c on c.run = r.id and c.step = 'confirm-refused'`,
+  );
   const { rows: steps } = await pool.query<{ revision: number; step: string }>(
     'select r.revision, c.step from receipts c join runs r on r.id = c.run where r.revision is not null',
   );
   const pods = cluster.all();
-  const names = [await templateOf(test), ...pods.map(({ annotations }) => annotations['keyturn.dev/rotation'] ?? null)];
+  // Also those that no controller owns: who hangs starts again one day, and needs its key.
+  const names = [await templateOf(test), ...(await cluster.pods(CHAT)).map(({ annotations }) => annotations['keyturn.dev/rotation'] ?? null)];
   const specs = [await templateText(test), ...pods.map(({ template }) => JSON.stringify(template))];
   return Promise.all(
     revisions.map(async (known) => {
       const path = keyPath(kbs.repository, known);
       const guest: ProberEvidence = {
         tee: 'sample',
-        svn: String(known.release.guests.sample?.referenceValues.svn?.[0]),
+        svn: svnOf(known),
         initData: known.release.initData.sample ?? null,
       };
       const [answer] = await kbs.ask(path, guest, 'broker');
-      const served = answer?.status === 200 && !denied.some((row) => row.path === path);
+      const served = answer?.status === 200 && !denied.has(path) && !denied.has(initDataOf(known));
       const key = kbs.resources.get(path);
       const artifact = `${weights.guestAddress('models')}/${ciphertextPrefix(known.sealing)}/`;
       return {
@@ -138,6 +146,7 @@ async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): 
         granted: kbs.policy === 'allow' || (kbs.policy !== 'deny' && kbs.policy.grants.some(({ paths }) => paths.includes(path))),
         named: names.includes(known.rotation),
         spec: specs.some((text) => text.includes(`kbs:///${path}"`)),
+        refused: refusals.some(({ revision }) => revision === known.id),
         done: new Set(steps.filter(({ revision }) => revision === known.id).map(({ step }) => step)),
       };
     }),
@@ -145,13 +154,15 @@ async function standingsOf({ pool, test }: Parts, revisions: readonly Known[]): 
 }
 
 /** I2, I3 and I4, and that no key is taken from a revision that counts. */
-function checkStanding({ known, about, named, spec, served, starts, stored, answer, done }: Standing): void {
+function checkStanding({ known, about, named, spec, served, starts, stored, answer, done, refused }: Standing): void {
   const good = !known.revoked && known.state !== 'retired';
   // One that was superseded before it was published is closed all the same: nobody was ever told of its path.
   const published = ['published', 'serving'].includes(known.state) || (known.state === 'closing' && known.at['confirm-published'] !== undefined);
   if (good && (spec || published) && !starts) throw violation(`I2: ${about}: cannot start (${answer})`);
   if (known.state === 'retired' && !known.revoked && named) throw violation(`I3: ${about}: the template or a pod names it`);
   if ((known.revoked || known.state === 'retired') && served) throw violation(`I4: ${about}: can be fetched`);
+  if (known.revoked && refused && answer === '200') throw violation(`I4: ${about}: was refused, and the KBS itself releases it`);
+  if (known.revoked && refused && stored) throw violation(`I4: ${about}: was refused, and its bytes are there again`);
   if (done.has('delete-resource') && stored) throw violation(`I4: ${about}: deleted, and there again`);
   if (good && known.sealing.taken) throw violation(`K: ${about}: its key is taken`);
 }
@@ -162,14 +173,46 @@ async function checkRevoked(pool: pg.Pool, found: readonly Standing[]): Promise<
     `select path, subject from documents where kind = 'Revocation' and verdict = 'accepted' and lifted_by is null`,
   );
   for (const { path, subject } of rows) {
-    const free = found.find(({ known }) => !known.revoked && names(subject, known));
+    // Of these a retired one is not asked: it is refused for ever as it is.
+    const ofStanding = ['reference-value', 'target', 'signer'].includes(subject.kind);
+    const free = found.find(({ known }) => !known.revoked && !(ofStanding && known.state === 'retired') && names(subject, known));
     if (free !== undefined) throw violation(`I4: ${free.about}: ${path} names it`);
   }
 }
 
-function names(subject: RevocationSubject, { serials, sealing }: Known): boolean {
-  if (subject.kind === 'release') return serials.includes(subject.serial);
-  return subject.kind === 'key' && 'epoch' in subject && subject.epoch === sealing.epoch;
+/** In a world of one workload with one target, whose releases the same two people sign. */
+function names(subject: RevocationSubject, known: Known): boolean {
+  switch (subject.kind) {
+    case 'release':
+      return known.serials.includes(subject.serial);
+    case 'key':
+      return 'epoch' in subject && subject.epoch === known.sealing.epoch;
+    case 'reference-value':
+      return subject.value === svnOf(known);
+    case 'device':
+      return false;
+    default:
+      return true;
+  }
+}
+
+/** The one measurement of a revision's guests. */
+export function svnOf({ release }: Known): string {
+  return String(release.guests.sample?.referenceValues.svn?.[0]);
+}
+
+function initDataOf({ release }: Known): string {
+  const text = release.initData.sample;
+  return text === undefined ? '' : (initDataClaim(text, 'sample') ?? '');
+}
+
+/** Paths, and init-data whose entry nobody lifted: what the proxies refuse. */
+async function deniedOf(pool: pg.Pool): Promise<ReadonlySet<string>> {
+  const { rows } = await pool.query<{ name: string }>(
+    `select coalesce(path, init_data) as name from deny_list d where coalesce(path, init_data) is not null
+       and (path is not null or not exists (select 1 from deny_list l where l.lifts = d.id))`,
+  );
+  return new Set(rows.map(({ name }) => name));
 }
 
 /** I5 and I5b: forwards, or back to what is live from what is not to run; never to what was refused. */

@@ -159,7 +159,10 @@ function claimOf({ initData }: ProberEvidence): string | null {
 }
 
 async function isDenied(pool: pg.Pool, kbs: string, path: KeyPath, guest: ProberEvidence): Promise<boolean> {
-  const { rowCount } = await pool.query('select 1 from deny_list where kbs = $1 and (path = $2 or init_data = $3)', [kbs, path, claimOf(guest)]);
+  const { rowCount } = await pool.query(
+    `select 1 from deny_list d where kbs = $1 and (path = $2 or init_data = $3 and not exists (select 1 from deny_list l where l.lifts = d.id))`,
+    [kbs, path, claimOf(guest)],
+  );
   return rowCount !== 0;
 }
 
