@@ -68,7 +68,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const loop = await startLoop({
     engine,
     wake,
-    takeIn: async () => void (await takeIn(intake)),
+    takeIn: async (isUrgent) => void (await takeIn(intake, isUrgent)),
     pollSeconds: config.repository.pollSeconds,
     concurrency: CONCURRENCY,
     resyncSeconds: RESYNC_SECONDS[config.mode],

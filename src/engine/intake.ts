@@ -11,7 +11,7 @@ import { namedBy } from '#src/domain/documents/parse.ts';
 import { type DocumentKind, documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release } from '#src/domain/release.ts';
-import type { Git, Snapshot, Unread } from '#src/domain/repository.ts';
+import type { Git, Poll, Snapshot, Unread } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import type { Refusal } from '#src/domain/want.ts';
 import { isFault } from '#src/errors.ts';
@@ -67,8 +67,35 @@ export interface Report {
   readonly failures: readonly { readonly path: string; readonly reason: Reason; readonly about: string }[];
 }
 
-/** One pass. Throws Fault where Git or the database does not answer; a bug in one document's acceptance is thrown after all others were judged. */
-export async function takeIn(intake: Intake): Promise<Report> {
+/**
+ * One pass. Before each document that can wait it asks `isUrgent`; where that says yes, Git is read anew and what
+ * can not wait is judged first: a thousand releases take minutes, and a revocation has none. Throws Fault where Git
+ * or the database does not answer; a bug in one document's acceptance is thrown after all others were judged.
+ */
+export async function takeIn(intake: Intake, isUrgent: () => boolean = () => false): Promise<Report> {
+  const { git } = intake;
+  const { poll, next, snapshot, unread } = await readBranch(intake);
+  const judged = await judgeAll(intake, next.rewrittenTo, isUrgent);
+  const report = { commit: poll.commit, changed: poll.kind === 'changed', unread };
+  if (await acceptHistory(intake, next, snapshot)) {
+    const { outcomes, failures } = await judgeAll(intake, null, isUrgent);
+    return { ...report, rewrittenTo: null, outcomes: [...judged.outcomes, ...outcomes], failures };
+  }
+  if (next.rewrittenTo !== null)
+    intake.log.error({ branch: git.branch, known: next.commit, tip: next.rewrittenTo }, 'the history was rewritten: releases are held');
+  return { ...report, rewrittenTo: next.rewrittenTo, outcomes: judged.outcomes, failures: judged.failures };
+}
+
+/** What a reading of the branch found; all of it is stored. */
+interface Reading {
+  readonly poll: Poll;
+  readonly next: Branch;
+  /** null: the tip is the known one. */
+  readonly snapshot: Snapshot | null;
+  readonly unread: readonly Unread[];
+}
+
+async function readBranch(intake: Intake): Promise<Reading> {
   const { pool, git } = intake;
   const known = await branchOf(pool, git.branch);
   const poll = await watched(intake, () => git.poll(known?.commit ?? null));
@@ -84,15 +111,7 @@ export async function takeIn(intake: Intake): Promise<Report> {
   const isNew = next.commit !== known?.commit || next.rewrittenTo !== known.rewrittenTo;
   if (isNew) for (const { path, reason, about } of unread) intake.log.warn({ path, reason, about }, 'an entry of the repository was not read');
   await store(intake, known, next, snapshot?.commit === poll.commit ? snapshot : null);
-  const judged = await judgeAll(intake, next.rewrittenTo);
-  const report = { commit: poll.commit, changed: poll.kind === 'changed', unread };
-  if (await acceptHistory(intake, next, snapshot)) {
-    const { outcomes, failures } = await judgeAll(intake, null);
-    return { ...report, rewrittenTo: null, outcomes: [...judged.outcomes, ...outcomes], failures };
-  }
-  if (next.rewrittenTo !== null)
-    intake.log.error({ branch: git.branch, known: next.commit, tip: next.rewrittenTo }, 'the history was rewritten: releases are held');
-  return { ...report, rewrittenTo: next.rewrittenTo, ...judged };
+  return { poll, next, snapshot, unread };
 }
 
 /**
@@ -183,21 +202,49 @@ function dueOf(waiting: readonly WaitingDocument[], initialDigest: string): read
   return [...waiting.filter(mayPass), ...rest.slice(0, UNSIGNED_MAX)].sort(inOrder);
 }
 
-async function judgeAll(intake: Intake, rewrittenTo: string | null): Promise<Pick<Report, 'outcomes' | 'failures'>> {
+/** What can not wait: who is believed, and what is to stop. They come first in a pass too. */
+const URGENT: readonly string[] = ['Trust', 'Revocation'];
+
+interface Judged {
+  readonly outcomes: Outcome[];
+  readonly failures: { readonly path: string; readonly reason: Reason; readonly about: string }[];
+  readonly bugs: unknown[];
+}
+
+async function judgeAll(intake: Intake, rewrittenTo: string | null, isUrgent: () => boolean): Promise<Judged> {
   await judgeAgainWhatWasBeyond(intake.pool);
-  const outcomes: Outcome[] = [];
-  const failures: { path: string; reason: Reason; about: string }[] = [];
-  const bugs: unknown[] = [];
-  for (const row of dueOf(await waitingDocuments(intake.pool), intake.initialDigest)) {
-    try {
-      const outcome = await settle(intake, row, rewrittenTo);
-      if (outcome !== null) outcomes.push(outcome);
-    } catch (cause) {
-      if (isFault(cause)) failures.push({ path: row.path, reason: cause.reason, about: cause.message });
-      else bugs.push(cause);
-    }
+  const due = dueOf(await waitingDocuments(intake.pool), intake.initialDigest);
+  const judged: Judged = { outcomes: [], failures: [], bugs: [] };
+  let rewritten = rewrittenTo;
+  for (const row of due) {
+    if (!URGENT.includes(row.kind) && isUrgent()) rewritten = await judgeUrgent(intake, rewritten, judged);
+    await judge(intake, row, rewritten, judged);
   }
-  for (const { path, reason, about } of failures) intake.log.warn({ path, reason, about }, 'a document could not be judged');
-  if (bugs.length > 0) throw bugs[0];
-  return { outcomes, failures };
+  for (const { path, reason, about } of judged.failures) intake.log.warn({ path, reason, about }, 'a document could not be judged');
+  if (judged.bugs.length > 0) throw judged.bugs[0];
+  return judged;
+}
+
+/** Reads the branch in the middle of a pass, and judges what can not wait; gives the tip of a rewritten history. What else is new waits for the next pass. */
+async function judgeUrgent(intake: Intake, rewrittenTo: string | null, judged: Judged): Promise<string | null> {
+  try {
+    const { next } = await readBranch(intake);
+    const due = dueOf(await waitingDocuments(intake.pool), intake.initialDigest);
+    for (const row of due.filter(({ kind }) => URGENT.includes(kind))) await judge(intake, row, next.rewrittenTo, judged);
+    return next.rewrittenTo;
+  } catch (thrown) {
+    if (!isFault(thrown)) throw thrown;
+    intake.log.warn({ reason: thrown.reason, fault: thrown.message }, 'the branch could not be read in the middle of a pass');
+    return rewrittenTo;
+  }
+}
+
+async function judge(intake: Intake, row: WaitingDocument, rewrittenTo: string | null, { outcomes, failures, bugs }: Judged): Promise<void> {
+  try {
+    const outcome = await settle(intake, row, rewrittenTo);
+    if (outcome !== null) outcomes.push(outcome);
+  } catch (cause) {
+    if (isFault(cause)) failures.push({ path: row.path, reason: cause.reason, about: cause.message });
+    else bugs.push(cause);
+  }
 }

@@ -10,7 +10,7 @@ import { inTime } from './hand.ts';
 import { keepAll } from './keeper.ts';
 import { letGoPredecessors } from './let-go.ts';
 import type { Engine } from './look.ts';
-import { type Hints, openHints, repeat } from './repeat.ts';
+import { type Hints, openHints, openUrgency, repeat } from './repeat.ts';
 import { type Looked, lookAt } from './run.ts';
 import { schedules } from './schedule.ts';
 import { sightAll } from './sight.ts';
@@ -21,8 +21,8 @@ import type { Wake } from './wake.ts';
 export interface LoopParts {
   readonly engine: Engine;
   readonly wake: Wake;
-  /** One pass over Git. */
-  readonly takeIn: () => Promise<void>;
+  /** One pass over Git. While it judges it asks `isUrgent` again and again: Git may hold a revocation by now. */
+  readonly takeIn: (isUrgent: () => boolean) => Promise<void>;
   /** Seconds between two passes over Git where nothing hints. */
   readonly pollSeconds: number;
   /** Runs looked at side by side. */
@@ -82,7 +82,7 @@ export async function startLoop(parts: LoopParts): Promise<Loop> {
   const moved = openHints();
   const endCron = openCron(schedules, engine.log, ticks.give);
   // What was revoked is refused by the policy now, not at the next resync; whatever else went wrong in the pass.
-  const takeIn = (): Promise<void> => parts.takeIn().finally(kept.give);
+  const takeIn = (): Promise<void> => parts.takeIn(openUrgency(hints, pollSeconds)).finally(kept.give);
   const timers = [
     every(pollSeconds, 'git', takeIn, hints),
     every(resyncSeconds, 'resync', () => resync(engine, wake), moved),

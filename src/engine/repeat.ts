@@ -3,17 +3,35 @@ export interface Hints {
   readonly give: () => void;
   /** Forgets the hints given so far and promises the next one. */
   readonly next: () => Promise<void>;
+  /** How many were given so far. */
+  readonly count: () => number;
 }
 
 /** Hints for one task. */
 export function openHints(): Hints {
   let current = Promise.withResolvers<void>();
+  let count = 0;
   return {
-    give: () => current.resolve(),
+    give: () => {
+      count += 1;
+      current.resolve();
+    },
+    count: () => count,
     next: () => {
       current = Promise.withResolvers<void>();
       return current.promise;
     },
+  };
+}
+
+/** Whether, since it was asked last (at first: since it was opened), a hint was given or so many seconds went by. */
+export function openUrgency(hints: Hints, seconds: number): () => boolean {
+  let [count, at] = [hints.count(), performance.now()];
+  return () => {
+    const now = performance.now();
+    if (hints.count() === count && now - at < seconds * 1000) return false;
+    [count, at] = [hints.count(), now];
+    return true;
   };
 }
 
