@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { openKeptFile } from './kept-file.ts';
+import type { KmsState } from './key-states.ts';
 import { kmsFailure } from './kms-failure.ts';
 
 /** Where the keys pretend to live. */
@@ -22,7 +22,7 @@ export interface LabKey {
   readonly tags: Readonly<Record<string, string>>;
   /** Milliseconds since 1970, as are the others. */
   readonly createdAt: number;
-  readonly state: 'Enabled' | 'Disabled' | 'PendingDeletion';
+  readonly state: KmsState;
   /** When it is gone; null where it is not pending deletion. */
   readonly deletedAt: number | null;
 }
@@ -54,13 +54,9 @@ export function arnOf(key: LabKey): string {
 
 /** Opens the keys, and reads those that an earlier lab left in the folder. */
 export async function openLabKeys(folder: string | null): Promise<LabKeys> {
-  const kept = await load(folder);
-  let saving: Promise<void> = Promise.resolve();
-  const save = (): Promise<void> => {
-    // One after the other: the last state written is the last state there was.
-    saving = saving.then(() => store(folder, kept));
-    return saving;
-  };
+  const file = await openKeptFile(folder, 'kms.json');
+  const kept = keptIn(file.text);
+  const save = () => file.save(() => JSON.stringify({ keys: [...kept.keys.values()], aliases: [...kept.aliases] }));
   const list = (now: number) => [...kept.keys.values()].filter((key) => key.deletedAt === null || now < key.deletedAt);
   return {
     list,
@@ -94,28 +90,9 @@ export async function openLabKeys(folder: string | null): Promise<LabKeys> {
   };
 }
 
-async function load(folder: string | null): Promise<Kept> {
-  if (folder === null) return { keys: new Map(), aliases: new Map() };
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const text = await readFile(join(folder, 'kms.json'), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '{"keys":[],"aliases":[]}';
-    throw error;
-  });
-  const { keys, aliases } = JSON.parse(text) as { keys: LabKey[]; aliases: [string, string][] };
+function keptIn(text: string | null): Kept {
+  const { keys, aliases } = JSON.parse(text ?? '{"keys":[],"aliases":[]}') as { keys: LabKey[]; aliases: [string, string][] };
   return { keys: new Map(keys.map((key) => [key.id, key])), aliases: new Map(aliases) };
-}
-
-async function store(folder: string | null, kept: Kept): Promise<void> {
-  if (folder === null) return;
-  const part = join(folder, 'kms.json.part');
-  const handle = await open(part, 'w', 0o600);
-  try {
-    await handle.writeFile(JSON.stringify({ keys: [...kept.keys.values()], aliases: [...kept.aliases] }));
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(part, join(folder, 'kms.json'));
 }
 
 /** The context's one form: AWS authenticates the pairs, whatever their order. */

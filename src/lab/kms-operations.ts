@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { KMS_TABLE } from './key-states.ts';
 import { kmsFailure } from './kms-failure.ts';
 import { arnOf, decryptUnder, encryptUnder, keyIdInside, type LabKey, type LabKeys } from './kms-keys.ts';
 
@@ -34,20 +35,20 @@ export const operations: Readonly<Record<string, Operation>> = {
     const description = typeof Description === 'string' ? Description : '';
     return { KeyMetadata: metadataOf(await keys.create({ description, tags: tagsOf(Tags) }, now)) };
   },
-  DescribeKey: async ({ KeyId }, { keys, now }) => ({ KeyMetadata: metadataOf(keys.find(KeyId, now)) }),
+  DescribeKey: async ({ KeyId }, { keys, now }) => ({ KeyMetadata: metadataOf(allowed('DescribeKey', keys.find(KeyId, now))) }),
   ListKeys: async ({ Limit, Marker }, { keys, now, listLagMilliseconds, pageMax }) => {
     const listed = keys.list(now).filter(({ createdAt }) => now - createdAt >= listLagMilliseconds);
     const page = pageOf(listed, ({ id }) => id, Marker, Math.min(pageMax, limitOf(Limit, 100, 1000)));
     return { Keys: page.items.map((key) => ({ KeyId: key.id, KeyArn: arnOf(key) })), ...page.more };
   },
   ListResourceTags: async ({ KeyId, Limit, Marker }, { keys, now, tagLagMilliseconds, pageMax }) => {
-    const { tags, createdAt } = keys.find(KeyId, now);
+    const { tags, createdAt } = allowed('ListResourceTags', keys.find(KeyId, now));
     const seen = now - createdAt >= tagLagMilliseconds ? Object.entries(tags) : [];
     const page = pageOf(seen, ([name]) => name, Marker, Math.min(pageMax, limitOf(Limit, 50, 50)));
     return { Tags: page.items.map(([TagKey, TagValue]) => ({ TagKey, TagValue })), ...page.more };
   },
   Encrypt: async ({ KeyId, Plaintext, EncryptionContext }, { keys, now }) => {
-    const key = usable(keys.find(KeyId, now));
+    const key = allowed('Encrypt', keys.find(KeyId, now));
     const plaintext = bytesOf(Plaintext, 'plaintext', PLAINTEXT_MAX_BYTES);
     const blob = encryptUnder(key, plaintext, contextOf(EncryptionContext));
     return { KeyId: arnOf(key), CiphertextBlob: blob.toString('base64'), EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' };
@@ -55,16 +56,16 @@ export const operations: Readonly<Record<string, Operation>> = {
   Decrypt: async ({ KeyId, CiphertextBlob, EncryptionContext }, { keys, now }) => {
     const named = KeyId === undefined ? null : keys.find(KeyId, now);
     const blob = bytesOf(CiphertextBlob, 'ciphertextBlob', 6144);
-    if (named !== null) usable(named);
+    if (named !== null) allowed('Decrypt', named);
     const inside = keyIdInside(blob);
     if (named !== null && named.id !== inside)
       throw kmsFailure('IncorrectKeyException', 'The key ID in the request does not identify a CMK that can perform this operation.');
-    const key = named ?? usable(keys.find(inside, now));
+    const key = named ?? allowed('Decrypt', keys.find(inside, now));
     const plaintext = decryptUnder(key, blob, contextOf(EncryptionContext));
     return { KeyId: arnOf(key), Plaintext: plaintext.toString('base64'), EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' };
   },
   GenerateDataKey: async ({ KeyId, KeySpec, NumberOfBytes, EncryptionContext }, { keys, now }) => {
-    const key = usable(keys.find(KeyId, now));
+    const key = allowed('GenerateDataKey', keys.find(KeyId, now));
     const length = KeySpec === 'AES_256' ? 32 : KeySpec === 'AES_128' ? 16 : NumberOfBytes;
     if (typeof length !== 'number' || !Number.isInteger(length) || length < 1 || length > 1024)
       throw kmsFailure('ValidationException', 'NumberOfBytes or KeySpec');
@@ -73,29 +74,31 @@ export const operations: Readonly<Record<string, Operation>> = {
     return { KeyId: arnOf(key), CiphertextBlob: blob.toString('base64'), Plaintext: plaintext.toString('base64') };
   },
   DisableKey: async ({ KeyId }, { keys, now }) => {
-    await keys.change(notPending(keys.find(KeyId, now)), { state: 'Disabled' });
+    await keys.change(allowed('DisableKey', keys.find(KeyId, now)), { state: 'Disabled' });
     return null;
   },
   EnableKey: async ({ KeyId }, { keys, now }) => {
-    await keys.change(notPending(keys.find(KeyId, now)), { state: 'Enabled' });
+    await keys.change(allowed('EnableKey', keys.find(KeyId, now)), { state: 'Enabled' });
     return null;
   },
   ScheduleKeyDeletion: async ({ KeyId, PendingWindowInDays }, { keys, now }) => {
     const days = PendingWindowInDays ?? 30;
     if (typeof days !== 'number' || !Number.isInteger(days) || days < 7 || days > 30) throw kmsFailure('ValidationException', 'PendingWindowInDays is 7 to 30');
-    const key = await keys.change(notPending(keys.find(KeyId, now)), { state: 'PendingDeletion', deletedAt: now + days * DAY_MILLISECONDS });
+    const key = await keys.change(allowed('ScheduleKeyDeletion', keys.find(KeyId, now)), {
+      state: 'PendingDeletion',
+      deletedAt: now + days * DAY_MILLISECONDS,
+    });
     return { KeyId: arnOf(key), KeyState: key.state, DeletionDate: (key.deletedAt ?? 0) / 1000, PendingWindowInDays: days };
   },
   // The key comes back disabled, not enabled.
   CancelKeyDeletion: async ({ KeyId }, { keys, now }) => {
-    const key = keys.find(KeyId, now);
-    if (key.state !== 'PendingDeletion') throw kmsFailure('KMSInvalidStateException', `${arnOf(key)} is not pending deletion.`);
+    const key = allowed('CancelKeyDeletion', keys.find(KeyId, now));
     await keys.change(key, { state: 'Disabled', deletedAt: null });
     return { KeyId: arnOf(key) };
   },
   CreateAlias: async ({ AliasName, TargetKeyId }, { keys, now }) => {
     if (typeof AliasName !== 'string' || !/^alias\/[A-Za-z0-9/_-]{1,249}$/.test(AliasName)) throw kmsFailure('InvalidAliasNameException', 'AliasName');
-    const key = notPending(keys.find(TargetKeyId, now));
+    const key = allowed('CreateAlias', keys.find(TargetKeyId, now));
     if (keys.aliases().has(AliasName)) throw kmsFailure('AlreadyExistsException', `An alias with the name ${AliasName} already exists`);
     await keys.alias(AliasName, key.id);
     return null;
@@ -127,14 +130,13 @@ function metadataOf(key: LabKey): Input {
   };
 }
 
-/** Cryptography is for enabled keys; the error names the key's ARN, which one about permissions does not. */
-function usable(key: LabKey): LabKey {
-  if (key.state === 'Disabled') throw kmsFailure('DisabledException', `${arnOf(key)} is disabled.`);
-  return notPending(key);
-}
+/** How a key is said to be in the way; the error names the key's ARN, which one about permissions does not. */
+const STATE_WORDS = { Enabled: 'is not pending deletion.', Disabled: 'is disabled.', PendingDeletion: 'is pending deletion.' } as const;
 
-function notPending(key: LabKey): LabKey {
-  if (key.state === 'PendingDeletion') throw kmsFailure('KMSInvalidStateException', `${arnOf(key)} is pending deletion.`);
+/** The key, where the table allows the operation in its state. Throws what AWS names otherwise. */
+function allowed(operation: keyof typeof KMS_TABLE, key: LabKey): LabKey {
+  const refusal = KMS_TABLE[operation][key.state];
+  if (refusal !== null) throw kmsFailure(refusal, `${arnOf(key)} ${operation === 'CancelKeyDeletion' ? STATE_WORDS.Enabled : STATE_WORDS[key.state]}`);
   return key;
 }
 
