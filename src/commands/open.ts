@@ -64,7 +64,7 @@ export async function openWorld(config: Config, pool: pg.Pool): Promise<OpenedWo
   const git = openGit(config.repository);
   const loaders = documentLoaders({ ...verifying, pool });
   const brokers = await openBrokers(config, pool, clock);
-  const stores = openKeyStores(config, clock);
+  const stores = await openKeyStores(config, clock);
   const clusters = new Map(Object.entries(config.clusters).map(([name, cluster]) => [name, openKubernetes(name, cluster)]));
   const world: World = {
     installation,
@@ -88,13 +88,17 @@ async function openBrokers(config: Config, pool: pg.Pool, clock: Clock): Promise
   return new Map(await Promise.all(opened));
 }
 
-function openKeyStores(config: Config, clock: Clock): ReadonlyMap<string, KeyStore> {
-  const { installation } = config;
-  return new Map(
-    Object.entries(config.keyStores).flatMap(([name, store]) =>
-      store.kind === 'aws-kms' ? [[name, openAwsKms(name, store, { installation, clock })] as const] : [],
-    ),
-  );
+async function openKeyStores({ installation, keyStores }: Config, clock: Clock): Promise<ReadonlyMap<string, KeyStore>> {
+  const opened = new Map<string, KeyStore>();
+  for (const [name, store] of Object.entries(keyStores)) {
+    if (store.kind === 'aws-kms') opened.set(name, openAwsKms(name, store, { installation, clock }));
+    // Loaded where it is configured: its SDK takes 40 MB of memory.
+    if (store.kind === 'azure-key-vault') {
+      const { openAzureKeyVault } = await import('#src/adapters/azure-key-vault/index.ts');
+      opened.set(name, await openAzureKeyVault(name, store, { installation, clock }));
+    }
+  }
+  return opened;
 }
 
 function named<T>(section: string, things: ReadonlyMap<string, T>): (name: string) => T {
