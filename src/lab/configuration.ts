@@ -12,7 +12,8 @@ export interface Places {
   readonly kbsUrl: string;
   readonly kbsAdminKeyFile: string;
   readonly attestationSignersFile: string;
-  readonly kmsUrl: string;
+  /** The entry of the key store. */
+  readonly keyStore: Readonly<Record<string, unknown>>;
   readonly ciphertextFolder: string;
   readonly webhookListen: string;
   readonly dashboardListen: string;
@@ -53,7 +54,7 @@ export function configurationText(places: Places): string {
         handlingBoundSeconds: { policy: 0, resource: 0, referenceValue: 1 },
       },
     },
-    keyStores: { 'provider-kms': { kind: 'aws-kms', region: 'eu-central-1', endpoint: places.kmsUrl, disabledProofSeconds: 0 } },
+    keyStores: { 'provider-kms': places.keyStore },
     artifactStores: { models: { kind: 'file', path: places.ciphertextFolder, guestAddress: `file://${places.ciphertextFolder}` } },
     serve: {
       webhook: { listen: places.webhookListen },

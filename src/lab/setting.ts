@@ -9,6 +9,7 @@ import { baselineText, daysAfter, trustText } from './documents.ts';
 import { type FarSides, openFarSides } from './far-sides.ts';
 import { type Guard, openGuard } from './guard.ts';
 import { checkHost, freePorts, isListening } from './host.ts';
+import type { KeysKind } from './key-store.ts';
 import { type LabKeys, makeKeys } from './keys.ts';
 import { manifestOf, writeModel } from './model.ts';
 import { type Services, startServices } from './services.ts';
@@ -27,6 +28,8 @@ export interface SettingOptions {
   readonly mainFile: string;
   /** A folder of real weights, which every release then seals; null: the lab makes its own. */
   readonly model: string | null;
+  /** Which key store the lab plays. AWS's otherwise. */
+  readonly keys?: KeysKind;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LabEvent) => void;
   /** Puts something between the product and the far sides, whose addresses it answers anew. Not said: nothing stands between. */
@@ -171,7 +174,7 @@ async function configure({ folder, ports, keys, farSides }: Ground, trustDigest:
     kbsUrl: farSides.kbsUrl,
     kbsAdminKeyFile: keys.kbsAdminKeyFile,
     attestationSignersFile: keys.attestationSignersFile,
-    kmsUrl: farSides.kmsUrl,
+    keyStore: farSides.keyStoreAt(farSides.kmsUrl),
     ciphertextFolder: file('ciphertext'),
     webhookListen: ports.webhook,
     dashboardListen: ports.dashboard,
@@ -220,7 +223,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     makeKeys(join(folder, 'keys')),
     makeApprovers(join(folder, 'keys')),
   ]);
-  const opened = await openFarSides(stack, folder, keys);
+  const opened = await openFarSides(stack, folder, keys, options.keys ?? 'aws');
   const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');

@@ -12,7 +12,7 @@ const text = configurationText({
   kbsUrl: 'http://127.0.0.1:4002',
   kbsAdminKeyFile: '/lab/keys/kbs-admin.pem',
   attestationSignersFile: '/lab/keys/attestation-signers.pem',
-  kmsUrl: 'http://127.0.0.1:4003',
+  keyStore: { kind: 'aws-kms', region: 'eu-central-1', endpoint: 'http://127.0.0.1:4003', disabledProofSeconds: 0 },
   ciphertextFolder: '/lab/ciphertext',
   webhookListen: '127.0.0.1:4004',
   dashboardListen: '127.0.0.1:4005',
