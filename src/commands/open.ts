@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { openAwsKms } from '#src/adapters/aws-kms/index.ts';
+import { openAwsKmsSigner } from '#src/adapters/aws-kms/signer.ts';
 import { openEd25519Signer } from '#src/adapters/ed25519/index.ts';
 import { openGit } from '#src/adapters/git/index.ts';
 import { type Kubernetes, openKubernetes } from '#src/adapters/kubernetes/index.ts';
@@ -37,11 +38,17 @@ export async function prepare(pool: pg.Pool, config: Config): Promise<void> {
   await checkInstallation(pool, { name: config.installation, mode: config.mode });
 }
 
-/** Opens the key that signs receipts. */
+/** Opens the key that signs receipts. One in a key store is asked for its public half. */
 export async function openSigner(config: Config): Promise<Signer> {
   const { signer } = config.receipts;
   if (signer.kind === 'ed25519') return openEd25519Signer(signer);
-  throw new Fault('NotSupportedYet', 'receipts.signer.kind: key-store');
+  const store = config.keyStores[signer.store];
+  if (store?.kind === 'aws-kms') return openAwsKmsSigner(signer.store, store, signer.keyId);
+  if (store?.kind === 'azure-key-vault') {
+    const { openAzureKeyVaultSigner } = await import('#src/adapters/azure-key-vault/signer.ts');
+    return openAzureKeyVaultSigner(signer.store, store, signer.keyId);
+  }
+  throw new Fault('NotSupportedYet', `receipts.signer.store: ${signer.store}, a key store of kind ${store?.kind ?? 'none'}`);
 }
 
 /** Everything that the engine acts through. */
@@ -55,7 +62,7 @@ export interface OpenedWorld {
   readonly close: () => Promise<void>;
 }
 
-/** Opens every adapter of the configuration. Nothing outside is asked, but files that it names are read. */
+/** Opens every adapter of the configuration. Nothing outside is asked but a signer in a key store; files that it names are read. */
 export async function openWorld(config: Config, pool: pg.Pool): Promise<OpenedWorld> {
   const clock = clockOf(pool);
   const { installation } = config;

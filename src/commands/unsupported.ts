@@ -12,7 +12,6 @@ export function refuseUnsupported(file: string, config: Config): void {
     ),
     ...Object.entries(config.artifactStores).flatMap(([name, { kind }]) => (kind === 'file' ? [] : [`artifactStores.${name}.kind: ${kind}`])),
     ...(config.trust.unsignedRevocations === 'suspend' ? ['trust.unsignedRevocations: suspend'] : []),
-    ...(config.receipts.signer.kind === 'ed25519' ? [] : [`receipts.signer.kind: ${config.receipts.signer.kind}`]),
   ];
   if (settings.length > 0) throw new Fault('NotSupportedYet', settings.map((setting) => `${file}: ${setting}: this version cannot do that yet`).join('\n'));
 }

@@ -16,6 +16,8 @@ type KmsOperation =
   | 'Encrypt'
   | 'Decrypt'
   | 'GenerateDataKey'
+  | 'GetPublicKey'
+  | 'Sign'
   | 'DisableKey'
   | 'EnableKey'
   | 'ScheduleKeyDeletion'
@@ -33,6 +35,8 @@ export const KMS_TABLE: StateTable<KmsState, KmsRefusal, KmsOperation> = {
   Encrypt: USE,
   Decrypt: USE,
   GenerateDataKey: USE,
+  GetPublicKey: USE,
+  Sign: USE,
   DisableKey: CHANGE,
   EnableKey: CHANGE,
   ScheduleKeyDeletion: CHANGE,

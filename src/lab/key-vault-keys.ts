@@ -14,7 +14,7 @@ const NAME = /^[0-9a-zA-Z-]{1,127}$/;
 /** One version of a key as it is kept, its private half in the open: this is a lab. Times are milliseconds since 1970. */
 export interface VaultVersion {
   readonly version: string;
-  readonly kty: 'RSA' | 'RSA-HSM';
+  readonly kty: 'RSA' | 'RSA-HSM' | 'EC' | 'EC-HSM';
   /** PKCS #8, base64. */
   readonly privateKey: string;
   readonly keyOps: readonly string[];
@@ -38,6 +38,7 @@ export interface VaultKey {
 /** What a new version is made with. */
 export interface VaultKeyOrder {
   readonly kty: VaultVersion['kty'];
+  /** Of an RSA key. An EC key is on P-256. */
   readonly sizeBits: 2048 | 3072 | 4096;
   readonly keyOps: readonly string[];
   readonly tags: Readonly<Record<string, string>>;
@@ -124,7 +125,8 @@ export async function openVaultKeys(folder: string | null, lags: VaultLags): Pro
 }
 
 async function makeVersion({ kty, sizeBits, keyOps, tags, enabled }: VaultKeyOrder, now: number): Promise<VaultVersion> {
-  const { privateKey } = await makeKeyPair('rsa', { modulusLength: sizeBits });
+  const isRsa = kty === 'RSA' || kty === 'RSA-HSM';
+  const { privateKey } = isRsa ? await makeKeyPair('rsa', { modulusLength: sizeBits }) : await makeKeyPair('ec', { namedCurve: 'P-256' });
   const pkcs8 = privateKey.export({ type: 'pkcs8', format: 'der' }).toString('base64');
   const version = randomBytes(VERSION_BYTES).toString('hex');
   return { version, kty, privateKey: pkcs8, keyOps, tags, enabled, createdAt: now, updatedAt: now };

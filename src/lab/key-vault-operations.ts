@@ -1,4 +1,5 @@
 import { constants, createPrivateKey, createPublicKey, privateDecrypt, publicEncrypt } from 'node:crypto';
+import { signDigest } from './ecdsa.ts';
 import type { VaultOperation } from './key-states.ts';
 import { badParameter, vaultFailure } from './key-vault-failure.ts';
 import type { VaultKey, VaultKeyOrder, VaultKeys, VaultVersion } from './key-vault-keys.ts';
@@ -32,11 +33,11 @@ export interface VaultSetting {
 /** Answers one call; null: 204. Throws a VaultFailure. */
 type Operation = (call: VaultCall, setting: VaultSetting) => Promise<Body | null>;
 
-const OPERATIONS_OF_RSA = ['encrypt', 'decrypt', 'sign', 'verify', 'wrapKey', 'unwrapKey'];
+const OPERATIONS = { rsa: ['encrypt', 'decrypt', 'sign', 'verify', 'wrapKey', 'unwrapKey'], ec: ['sign', 'verify'] } as const;
 const HASH_OF_ALGORITHM: Readonly<Record<string, string>> = { 'RSA-OAEP-256': 'sha256', 'RSA-OAEP': 'sha1' };
 
 /** Every operation of Key Vault that the lab has. */
-export const vaultOperations: Readonly<Record<Exclude<VaultOperation, 'sign' | 'verify'> | 'getKeys' | 'getDeletedKeys', Operation>> = {
+export const vaultOperations: Readonly<Record<Exclude<VaultOperation, 'verify'> | 'getKeys' | 'getDeletedKeys', Operation>> = {
   createKey: async ({ name, body }, setting) => bundleOf(setting, ...(await setting.keys.create(name, orderOf(body), setting.now))),
   getKey: async (call, setting) => bundleOf(setting, ...allowed('getKey', call, setting)),
   getKeys: async ({ query }, setting) => {
@@ -94,6 +95,7 @@ export const vaultOperations: Readonly<Record<Exclude<VaultOperation, 'sign' | '
   encrypt: async (call, setting) => encrypt('encrypt', call, setting),
   unwrapKey: async (call, setting) => decrypt('unwrapKey', call, setting),
   decrypt: async (call, setting) => decrypt('decrypt', call, setting),
+  sign: async (call, setting) => sign(call, setting),
 };
 
 function allowed(operation: VaultOperation, { name, version }: VaultCall, { keys, now }: VaultSetting): readonly [VaultKey, VaultVersion] {
@@ -135,7 +137,14 @@ function decrypt(operation: 'unwrapKey' | 'decrypt', call: VaultCall, setting: V
   }
 }
 
-function usable(operation: 'wrapKey' | 'encrypt' | 'unwrapKey' | 'decrypt', call: VaultCall, setting: VaultSetting) {
+function sign(call: VaultCall, setting: VaultSetting): Body {
+  const [key, version] = usable('sign', call, setting);
+  const digest = bytesOf(call.body.value);
+  if (call.body.alg !== 'ES256' || !version.kty.startsWith('EC') || digest.length !== 32) throw badParameter('The lab signs ES256 with an EC key.');
+  return { kid: idOf(setting, key, version), value: signDigest(privateKeyOf(version), digest).toString('base64url') };
+}
+
+function usable(operation: 'wrapKey' | 'encrypt' | 'unwrapKey' | 'decrypt' | 'sign', call: VaultCall, setting: VaultSetting) {
   const found = allowed(operation, call, setting);
   if (!found[1].keyOps.includes(operation))
     throw vaultFailure(403, 'Forbidden', `Operation ${operation} is not permitted on this key.`, 'KeyOperationForbidden');
@@ -169,8 +178,8 @@ function attributesOf({ recoverableDays }: VaultSetting, { enabled, createdAt, u
 }
 
 function bundleOf(setting: VaultSetting, key: VaultKey, version: VaultVersion): Body {
-  const { n, e } = createPublicKey(privateKeyOf(version)).export({ format: 'jwk' });
-  const jwk = { kid: idOf(setting, key, version), kty: version.kty, key_ops: version.keyOps, n, e };
+  const material = createPublicKey(privateKeyOf(version)).export({ format: 'jwk' });
+  const jwk = { ...material, kid: idOf(setting, key, version), kty: version.kty, key_ops: version.keyOps };
   return { key: jwk, attributes: attributesOf(setting, version), tags: version.tags };
 }
 
@@ -195,12 +204,14 @@ export function isBody(value: unknown): value is Body {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function orderOf({ kty, key_size, key_ops, attributes, tags }: Body): VaultKeyOrder {
-  if (kty !== 'RSA' && kty !== 'RSA-HSM') throw badParameter('kty: the lab makes RSA keys only');
+function orderOf({ kty, crv, key_size, key_ops, attributes, tags }: Body): VaultKeyOrder {
+  if (kty !== 'RSA' && kty !== 'RSA-HSM' && kty !== 'EC' && kty !== 'EC-HSM') throw badParameter('kty: the lab makes RSA and EC keys');
+  if (crv !== undefined && crv !== 'P-256') throw badParameter('crv: the lab knows P-256');
+  const possible: readonly string[] = kty.startsWith('EC') ? OPERATIONS.ec : OPERATIONS.rsa;
   const sizeBits = key_size ?? 2048;
   if (sizeBits !== 2048 && sizeBits !== 3072 && sizeBits !== 4096) throw badParameter('key_size is 2048, 3072 or 4096');
-  const keyOps = key_ops ?? OPERATIONS_OF_RSA;
-  if (!Array.isArray(keyOps) || !keyOps.every((operation) => OPERATIONS_OF_RSA.includes(operation))) throw badParameter('key_ops');
+  const keyOps = key_ops ?? possible;
+  if (!Array.isArray(keyOps) || !keyOps.every((operation) => possible.includes(operation))) throw badParameter('key_ops');
   return { kty, sizeBits, keyOps, tags: tagsOf(tags ?? {}), enabled: !isBody(attributes) || attributes.enabled !== false };
 }
 

@@ -72,6 +72,7 @@ const ROUTES = Object.entries({
   unwrapKey: 'POST /keys/{}[]/unwrapkey',
   encrypt: 'POST /keys/{}[]/encrypt',
   decrypt: 'POST /keys/{}[]/decrypt',
+  sign: 'POST /keys/{}[]/sign',
   getDeletedKeys: 'GET /deletedkeys',
   getDeletedKey: 'GET /deletedkeys/{}',
   purgeDeletedKey: 'DELETE /deletedkeys/{}',

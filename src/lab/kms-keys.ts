@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from 'node:crypto';
+import { createCipheriv, createDecipheriv, generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
 import { openKeptFile } from './kept-file.ts';
 import type { KmsState } from './key-states.ts';
 import { kmsFailure } from './kms-failure.ts';
@@ -16,7 +16,9 @@ const KEYS_MAX = 10_000;
 /** A key as it is kept, its material in the open: this is a lab. */
 export interface LabKey {
   readonly id: string;
-  /** Base64: 32 bytes. */
+  /** `ECC_NIST_P256` signs, the other encrypts. */
+  readonly spec: 'SYMMETRIC_DEFAULT' | 'ECC_NIST_P256';
+  /** Base64: 32 bytes, or PKCS #8. */
   readonly material: string;
   readonly description: string;
   readonly tags: Readonly<Record<string, string>>;
@@ -40,7 +42,7 @@ export interface LabKeys {
   readonly list: (now: number) => readonly LabKey[];
   /** By id, ARN or alias. Throws `NotFoundException`. */
   readonly find: (keyId: unknown, now: number) => LabKey;
-  readonly create: (key: Pick<LabKey, 'description' | 'tags'>, now: number) => Promise<LabKey>;
+  readonly create: (key: Pick<LabKey, 'description' | 'tags' | 'spec'>, now: number) => Promise<LabKey>;
   readonly change: (key: LabKey, change: Partial<Pick<LabKey, 'state' | 'deletedAt'>>) => Promise<LabKey>;
   readonly aliases: () => ReadonlyMap<string, string>;
   /** `keyId` null: removes it. */
@@ -67,10 +69,10 @@ export async function openLabKeys(folder: string | null): Promise<LabKeys> {
       if (key === undefined) throw kmsFailure('NotFoundException', `Key '${keyId.startsWith('arn:') ? keyId : ARN_PREFIX + keyId}' does not exist`);
       return key;
     },
-    create: async ({ description, tags }, now) => {
+    create: async ({ description, tags, spec }, now) => {
       if (kept.keys.size >= KEYS_MAX) throw kmsFailure('LimitExceededException', 'too many keys');
-      const material = randomBytes(32).toString('base64');
-      const key: LabKey = { id: randomUUID(), material, description, tags, createdAt: now, state: 'Enabled', deletedAt: null };
+      const material = (spec === 'ECC_NIST_P256' ? makeSigningKey() : randomBytes(32)).toString('base64');
+      const key: LabKey = { id: randomUUID(), spec, material, description, tags, createdAt: now, state: 'Enabled', deletedAt: null };
       kept.keys.set(key.id, key);
       await save();
       return key;
@@ -93,6 +95,10 @@ export async function openLabKeys(folder: string | null): Promise<LabKeys> {
 function keptIn(text: string | null): Kept {
   const { keys, aliases } = JSON.parse(text ?? '{"keys":[],"aliases":[]}') as { keys: LabKey[]; aliases: [string, string][] };
   return { keys: new Map(keys.map((key) => [key.id, key])), aliases: new Map(aliases) };
+}
+
+function makeSigningKey(): Buffer {
+  return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'der', type: 'pkcs8' });
 }
 
 /** The context's one form: AWS authenticates the pairs, whatever their order. */

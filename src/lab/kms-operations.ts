@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto';
+import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
+import { derOf, signDigest } from './ecdsa.ts';
 import { KMS_TABLE } from './key-states.ts';
 import { kmsFailure } from './kms-failure.ts';
 import { arnOf, decryptUnder, encryptUnder, keyIdInside, type LabKey, type LabKeys } from './kms-keys.ts';
@@ -25,15 +26,16 @@ type Operation = (input: Input, setting: Setting) => Promise<Input | null>;
 /** What Encrypt takes. */
 const PLAINTEXT_MAX_BYTES = 4096;
 const DAY_MILLISECONDS = 86_400_000;
+const USAGE_OF_SPEC = { SYMMETRIC_DEFAULT: 'ENCRYPT_DECRYPT', ECC_NIST_P256: 'SIGN_VERIFY' } as const;
 
 /** Every operation of AWS KMS that the lab has, by its name on the wire. */
 export const operations: Readonly<Record<string, Operation>> = {
   CreateKey: async ({ Description, KeySpec, KeyUsage, Tags }, { keys, now }) => {
-    if ((KeySpec ?? 'SYMMETRIC_DEFAULT') !== 'SYMMETRIC_DEFAULT' || (KeyUsage ?? 'ENCRYPT_DECRYPT') !== 'ENCRYPT_DECRYPT') {
-      throw kmsFailure('UnsupportedOperationException', 'the lab makes symmetric encryption keys only');
-    }
+    const spec = KeySpec ?? 'SYMMETRIC_DEFAULT';
+    if (spec !== 'SYMMETRIC_DEFAULT' && spec !== 'ECC_NIST_P256') throw kmsFailure('UnsupportedOperationException', `the lab makes no ${String(spec)}`);
+    if ((KeyUsage ?? 'ENCRYPT_DECRYPT') !== USAGE_OF_SPEC[spec]) throw kmsFailure('ValidationException', `KeyUsage of ${spec}`);
     const description = typeof Description === 'string' ? Description : '';
-    return { KeyMetadata: metadataOf(await keys.create({ description, tags: tagsOf(Tags) }, now)) };
+    return { KeyMetadata: metadataOf(await keys.create({ description, tags: tagsOf(Tags), spec }, now)) };
   },
   DescribeKey: async ({ KeyId }, { keys, now }) => ({ KeyMetadata: metadataOf(allowed('DescribeKey', keys.find(KeyId, now))) }),
   ListKeys: async ({ Limit, Marker }, { keys, now, listLagMilliseconds, pageMax }) => {
@@ -48,7 +50,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     return { Tags: page.items.map(([TagKey, TagValue]) => ({ TagKey, TagValue })), ...page.more };
   },
   Encrypt: async ({ KeyId, Plaintext, EncryptionContext }, { keys, now }) => {
-    const key = allowed('Encrypt', keys.find(KeyId, now));
+    const key = withSpec('SYMMETRIC_DEFAULT', allowed('Encrypt', keys.find(KeyId, now)));
     const plaintext = bytesOf(Plaintext, 'plaintext', PLAINTEXT_MAX_BYTES);
     const blob = encryptUnder(key, plaintext, contextOf(EncryptionContext));
     return { KeyId: arnOf(key), CiphertextBlob: blob.toString('base64'), EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' };
@@ -56,7 +58,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   Decrypt: async ({ KeyId, CiphertextBlob, EncryptionContext }, { keys, now }) => {
     const named = KeyId === undefined ? null : keys.find(KeyId, now);
     const blob = bytesOf(CiphertextBlob, 'ciphertextBlob', 6144);
-    if (named !== null) allowed('Decrypt', named);
+    if (named !== null) withSpec('SYMMETRIC_DEFAULT', allowed('Decrypt', named));
     const inside = keyIdInside(blob);
     if (named !== null && named.id !== inside)
       throw kmsFailure('IncorrectKeyException', 'The key ID in the request does not identify a CMK that can perform this operation.');
@@ -65,13 +67,25 @@ export const operations: Readonly<Record<string, Operation>> = {
     return { KeyId: arnOf(key), Plaintext: plaintext.toString('base64'), EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' };
   },
   GenerateDataKey: async ({ KeyId, KeySpec, NumberOfBytes, EncryptionContext }, { keys, now }) => {
-    const key = allowed('GenerateDataKey', keys.find(KeyId, now));
+    const key = withSpec('SYMMETRIC_DEFAULT', allowed('GenerateDataKey', keys.find(KeyId, now)));
     const length = KeySpec === 'AES_256' ? 32 : KeySpec === 'AES_128' ? 16 : NumberOfBytes;
     if (typeof length !== 'number' || !Number.isInteger(length) || length < 1 || length > 1024)
       throw kmsFailure('ValidationException', 'NumberOfBytes or KeySpec');
     const plaintext = randomBytes(length);
     const blob = encryptUnder(key, plaintext, contextOf(EncryptionContext));
     return { KeyId: arnOf(key), CiphertextBlob: blob.toString('base64'), Plaintext: plaintext.toString('base64') };
+  },
+  GetPublicKey: async ({ KeyId }, { keys, now }) => {
+    const key = withSpec('ECC_NIST_P256', allowed('GetPublicKey', keys.find(KeyId, now)));
+    const publicKey = createPublicKey(privateKeyOf(key)).export({ format: 'der', type: 'spki' }).toString('base64');
+    return { KeyId: arnOf(key), PublicKey: publicKey, KeySpec: key.spec, KeyUsage: USAGE_OF_SPEC[key.spec], SigningAlgorithms: ['ECDSA_SHA_256'] };
+  },
+  Sign: async ({ KeyId, Message, MessageType, SigningAlgorithm }, { keys, now }) => {
+    const key = withSpec('ECC_NIST_P256', allowed('Sign', keys.find(KeyId, now)));
+    const digest = bytesOf(Message, 'message', PLAINTEXT_MAX_BYTES);
+    if (MessageType !== 'DIGEST' || SigningAlgorithm !== 'ECDSA_SHA_256' || digest.length !== 32)
+      throw kmsFailure('ValidationException', 'the lab signs a digest, with ECDSA_SHA_256');
+    return { KeyId: arnOf(key), Signature: derOf(signDigest(privateKeyOf(key), digest)).toString('base64'), SigningAlgorithm };
   },
   DisableKey: async ({ KeyId }, { keys, now }) => {
     await keys.change(allowed('DisableKey', keys.find(KeyId, now)), { state: 'Disabled' });
@@ -118,14 +132,14 @@ function metadataOf(key: LabKey): Input {
     CreationDate: key.createdAt / 1000,
     Enabled: key.state === 'Enabled',
     Description: key.description,
-    KeyUsage: 'ENCRYPT_DECRYPT',
+    KeyUsage: USAGE_OF_SPEC[key.spec],
     KeyState: key.state,
     ...(key.deletedAt === null ? {} : { DeletionDate: key.deletedAt / 1000 }),
     Origin: 'AWS_KMS',
     KeyManager: 'CUSTOMER',
-    CustomerMasterKeySpec: 'SYMMETRIC_DEFAULT',
-    KeySpec: 'SYMMETRIC_DEFAULT',
-    EncryptionAlgorithms: ['SYMMETRIC_DEFAULT'],
+    CustomerMasterKeySpec: key.spec,
+    KeySpec: key.spec,
+    ...(key.spec === 'SYMMETRIC_DEFAULT' ? { EncryptionAlgorithms: [key.spec] } : { SigningAlgorithms: ['ECDSA_SHA_256'] }),
     MultiRegion: false,
   };
 }
@@ -138,6 +152,16 @@ function allowed(operation: keyof typeof KMS_TABLE, key: LabKey): LabKey {
   const refusal = KMS_TABLE[operation][key.state];
   if (refusal !== null) throw kmsFailure(refusal, `${arnOf(key)} ${operation === 'CancelKeyDeletion' ? STATE_WORDS.Enabled : STATE_WORDS[key.state]}`);
   return key;
+}
+
+/** The key, where it is of the kind that the operation is for. */
+function withSpec(spec: LabKey['spec'], key: LabKey): LabKey {
+  if (key.spec !== spec) throw kmsFailure('InvalidKeyUsageException', `${arnOf(key)} key usage is ${USAGE_OF_SPEC[key.spec]}.`);
+  return key;
+}
+
+function privateKeyOf({ material }: LabKey) {
+  return createPrivateKey({ key: Buffer.from(material, 'base64'), format: 'der', type: 'pkcs8' });
 }
 
 function tagsOf(tags: unknown): Readonly<Record<string, string>> {
