@@ -20,6 +20,7 @@ export interface FarSides {
   readonly kmsUrl: string;
   /** What is configured for the key store at `kmsUrl`, or behind what stands in front of it. */
   readonly keyStoreAt: LabKeyStore['settingsAt'];
+  readonly receiptsSigner: LabKeyStore['signer'];
   readonly kbsUrl: string;
   /** Text: server, authority and credentials. */
   readonly kubeconfig: string;
@@ -71,6 +72,7 @@ export async function openFarSides(stack: AsyncDisposableStack, folder: string, 
     gitFolder: join(gitFolder, 'releases.git'),
     kmsUrl: kms.url,
     keyStoreAt: kms.settingsAt,
+    receiptsSigner: kms.signer,
     kbsUrl: kbs.url,
     kubeconfig: kubernetes.kubeconfig,
   };

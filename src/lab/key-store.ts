@@ -12,6 +12,8 @@ export interface LabKeyStore {
   readonly url: string;
   /** Its entry in `keyturn.yaml`, at this address or behind another one. */
   readonly settingsAt: (url: string) => Readonly<Record<string, unknown>>;
+  /** Its key that signs receipts, as `receipts.signer` names it, and the public half; null: a key in a file signs them. */
+  readonly signer: { readonly keyId: string; readonly publicKeyPem: string } | null;
   readonly close: () => Promise<void>;
 }
 
@@ -20,16 +22,17 @@ export async function openLabKeyStore(kind: KeysKind, folder: string, clock: () 
   switch (kind) {
     case 'aws': {
       const { url, close } = await openLabKms({ folder, clock });
-      return { url, close, settingsAt: (endpoint) => ({ kind: 'aws-kms', region: 'eu-central-1', endpoint, disabledProofSeconds: 0 }) };
+      return { url, close, signer: null, settingsAt: (endpoint) => ({ kind: 'aws-kms', region: 'eu-central-1', endpoint, disabledProofSeconds: 0 }) };
     }
     case 'azure': {
       const token = randomBytes(32).toString('base64url');
-      const { url, close, certificateAuthorityPem } = await openLabKeyVault({ folder, clock, token });
+      const { url, close, certificateAuthorityPem, makeSigningKey } = await openLabKeyVault({ folder, clock, token });
       const [tokenFile, authorityFile] = [join(folder, 'token'), join(folder, 'certificate-authority.pem')];
       await writeFile(tokenFile, token, { mode: 0o600 });
       await writeFile(authorityFile, certificateAuthorityPem);
       const settings = { credential: { file: tokenFile }, certificateAuthority: { file: authorityFile }, protection: 'software', keySizeBits: 2048 };
-      return { url, close, settingsAt: (at) => ({ kind: 'azure-key-vault', url: at, ...settings, disabledProofSeconds: 0 }) };
+      const signer = await makeSigningKey('receipts');
+      return { url, close, signer, settingsAt: (at) => ({ kind: 'azure-key-vault', url: at, ...settings, disabledProofSeconds: 0 }) };
     }
   }
 }

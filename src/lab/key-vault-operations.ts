@@ -151,7 +151,8 @@ function usable(operation: 'wrapKey' | 'encrypt' | 'unwrapKey' | 'decrypt' | 'si
   return found;
 }
 
-function privateKeyOf({ privateKey }: VaultVersion) {
+/** The private half of a version. */
+export function privateKeyOf({ privateKey }: VaultVersion) {
   return createPrivateKey({ key: Buffer.from(privateKey, 'base64'), format: 'der', type: 'pkcs8' });
 }
 

@@ -1,16 +1,17 @@
-import { randomUUID, timingSafeEqual } from 'node:crypto';
+import { createPublicKey, randomUUID, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import { issue, makeAuthority } from './certificates.ts';
 import { badParameter, isVaultFailure, type VaultFailure, vaultFailure } from './key-vault-failure.ts';
 import { openVaultKeys } from './key-vault-keys.ts';
-import { type Body, isBody, type VaultCall, vaultOperations } from './key-vault-operations.ts';
+import { type Body, isBody, privateKeyOf, type VaultCall, vaultOperations } from './key-vault-operations.ts';
 
 /** The real service takes no longer request: 25 KB. */
 const REQUEST_MAX_BYTES = 25 * 1024;
 /** What the SDK speaks. */
 const API_VERSION = '2025-07-01';
+const SIGNING_KEY = { kty: 'EC', sizeBits: 2048, keyOps: ['sign', 'verify'], tags: {}, enabled: true } as const;
 /** Nobody's directory. */
 const AUTHORITY = 'https://login.keyturn.invalid/00000000-0000-0000-0000-000000000000';
 
@@ -55,6 +56,8 @@ export interface LabKeyVault {
   readonly url: string;
   /** PEM of the authority that its certificate chains to. */
   readonly certificateAuthorityPem: string;
+  /** What its operator does: makes an EC key on P-256 of this name, and tells its id and its public half. */
+  readonly makeSigningKey: (name: string) => Promise<{ readonly keyId: string; readonly publicKeyPem: string }>;
   /** Lets the next call go wrong; several wait for one call each. */
   readonly trouble: (trouble: VaultTrouble) => void;
   readonly close: () => Promise<void>;
@@ -124,6 +127,11 @@ export async function openLabKeyVault({ folder, token, clock = async () => Date.
   return {
     url: `https://127.0.0.1:${port}`,
     certificateAuthorityPem: authority.certificatePem,
+    makeSigningKey: async (name) => {
+      const [, made] = await keys.create(name, SIGNING_KEY, await clock());
+      const publicKeyPem = createPublicKey(privateKeyOf(made)).export({ type: 'spki', format: 'pem' }).toString();
+      return { keyId: `https://127.0.0.1:${port}/keys/${name}/${made.version}`, publicKeyPem };
+    },
     trouble: (trouble) => void troubles.push(trouble),
     close: async () => {
       const closed = once(server, 'close');

@@ -5,7 +5,7 @@ import { digestOf } from '../digest.ts';
 import { type Approver, approve, makeApprovers } from './approvers.ts';
 import { type Keyturn, type LabEvent, runCommand } from './children.ts';
 import { configurationText } from './configuration.ts';
-import { baselineText, daysAfter, trustText } from './documents.ts';
+import { baselineText, daysAfter, KEY_STORE, trustText } from './documents.ts';
 import { type FarSides, openFarSides } from './far-sides.ts';
 import { type Guard, openGuard } from './guard.ts';
 import { checkHost, freePorts, isListening } from './host.ts';
@@ -180,10 +180,16 @@ async function configure({ folder, ports, keys, farSides }: Ground, trustDigest:
     dashboardListen: ports.dashboard,
     metricsListen: ports.metrics,
     proxyListen: ports.proxy,
-    receiptsKeyFile: keys.receiptsKeyFile,
+    receiptsSigner: signerOf(keys, farSides),
   });
   await writeFile(configFile, text);
   return configFile;
+}
+
+/** Receipts are signed by a key of the key store, where the lab's has one for that. */
+function signerOf({ receiptsKeyFile }: LabKeys, { receiptsSigner }: FarSides): Readonly<Record<string, unknown>> {
+  if (receiptsSigner === null) return { kind: 'ed25519', key: { file: receiptsKeyFile } };
+  return { kind: 'key-store', store: KEY_STORE, keyId: receiptsSigner.keyId };
 }
 
 /** A configuration a controller: one alone has the same as all other commands. */
@@ -224,6 +230,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     makeApprovers(join(folder, 'keys')),
   ]);
   const opened = await openFarSides(stack, folder, keys, options.keys ?? 'aws');
+  if (opened.receiptsSigner !== null) await writeFile(keys.receiptsPublicKeyFile, opened.receiptsSigner.publicKeyPem);
   const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');

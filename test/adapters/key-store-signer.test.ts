@@ -2,6 +2,7 @@ import { generateKeyPairSync, sign, verify } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { join } from 'node:path';
 import { Agent, fetch } from 'undici';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -10,6 +11,7 @@ import { openAwsKmsSigner } from '#src/adapters/aws-kms/signer.ts';
 import { azureKeyVaultSchema } from '#src/adapters/azure-key-vault/config.ts';
 import { openAzureKeyVaultSigner } from '#src/adapters/azure-key-vault/signer.ts';
 import { readPublicKey, verifySignature } from '#src/domain/receipts.ts';
+import { issue, makeAuthority } from '#src/lab/certificates.ts';
 import { openLabKeyVault } from '#src/lab/key-vault.ts';
 import { openLabKms } from '#src/lab/kms.ts';
 import type { Signer } from '#src/world.ts';
@@ -142,6 +144,43 @@ describe('a signature that is not the key’s', () => {
     const signer = await openAwsKmsSigner('store', awsKmsSchema.parse({ kind: 'aws-kms', region: 'eu-central-1', endpoint }), 'k');
     const outcomes = [];
     while (answers.length > 0) outcomes.push(await reasonOf(signer.sign(Buffer.from('head'))));
+    expect(outcomes).toEqual(['done', ...Array(4).fill('UnexpectedAnswer')]);
+  });
+
+  it('is not taken from Key Vault', async () => {
+    const authority = await makeAuthority('a stub');
+    const certificate = await issue(authority, { commonName: 'a stub', names: ['127.0.0.1'] });
+    const [own, other] = [generateKeyPairSync('ec', { namedCurve: 'P-256' }), generateKeyPairSync('ec', { namedCurve: 'P-256' })];
+    const signatures: ((kid: string) => object)[] = [];
+    const server = createTlsServer({ cert: certificate.certificatePem, key: certificate.keyPem }, (request, response) => {
+      const kid = `https://${request.headers.host}/keys/k/v1`;
+      const challenge = 'Bearer authorization="https://login.keyturn.invalid/t", resource="https://vault.azure.net"';
+      const bundle = { key: { ...own.publicKey.export({ format: 'jwk' }), kid }, attributes: { enabled: true } };
+      request.resume().on('end', () => {
+        if (request.headers.authorization === undefined) response.writeHead(401, { 'www-authenticate': challenge }).end();
+        else response.setHeader('content-type', 'application/json').end(JSON.stringify(request.method === 'GET' ? bundle : signatures.shift()?.(kid)));
+      });
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => void server.close());
+    const address = server.address();
+    const url = `https://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`;
+    const files = { token: join(testFolder(), 'token'), authority: join(testFolder(), 'authority.pem') };
+    await writeFile(files.token, 'lab');
+    await writeFile(files.authority, authority.certificatePem);
+    const settings = { kind: 'azure-key-vault', url, credential: { file: files.token }, certificateAuthority: { file: files.authority } };
+    const signer = await openAzureKeyVaultSigner('store', azureKeyVaultSchema.parse(settings), `${url}/keys/k/v1`);
+    const signed = (key: typeof own) => sign('sha256', Buffer.from('head'), { key: key.privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url');
+    signatures.push(
+      (kid) => ({ kid, value: signed(own) }),
+      (kid) => ({ kid, value: signed(other) }),
+      (kid) => ({ kid: `${kid}x`, value: signed(own) }),
+      (kid) => ({ kid, value: '' }),
+      (kid) => ({ kid }),
+    );
+    const outcomes = [];
+    while (signatures.length > 0) outcomes.push(await reasonOf(signer.sign(Buffer.from('head'))));
     expect(outcomes).toEqual(['done', ...Array(4).fill('UnexpectedAnswer')]);
   });
 });
