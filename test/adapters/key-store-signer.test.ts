@@ -90,8 +90,7 @@ describe.each([
 
   it('signs what verifies offline with the public key that it tells, as every export is verified', async () => {
     const signer = await under.open(under.signingKey);
-    // Many of them: one in 128 has a leading zero that its encoding must not have.
-    for (let count = 0; count < 100; count += 1) {
+    for (let count = 0; count < 20; count += 1) {
       const bytes = Buffer.from(`head ${count} ${'x'.repeat(count === 0 ? 10_000 : 0)}`);
       const signature = await signer.sign(bytes);
       expect(signer.verify(bytes, signature)).toBe(true);
@@ -172,8 +171,17 @@ describe('a signature that is not the key’s', () => {
     const settings = { kind: 'azure-key-vault', url, credential: { file: files.token }, certificateAuthority: { file: files.authority } };
     const signer = await openAzureKeyVaultSigner('store', azureKeyVaultSchema.parse(settings), `${url}/keys/k/v1`);
     const signed = (key: typeof own) => sign('sha256', Buffer.from('head'), { key: key.privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url');
+    // One in 512 begins with a zero that DER must not have: drawn until there is one.
+    const short = () => {
+      for (;;) {
+        const value = signed(own);
+        const raw = Buffer.from(value, 'base64url');
+        if (raw.readUInt8(0) === 0 && raw.readUInt8(1) < 0x80) return value;
+      }
+    };
     signatures.push(
       (kid) => ({ kid, value: signed(own) }),
+      (kid) => ({ kid, value: short() }),
       (kid) => ({ kid, value: signed(other) }),
       (kid) => ({ kid: `${kid}x`, value: signed(own) }),
       (kid) => ({ kid, value: '' }),
@@ -181,6 +189,6 @@ describe('a signature that is not the key’s', () => {
     );
     const outcomes = [];
     while (signatures.length > 0) outcomes.push(await reasonOf(signer.sign(Buffer.from('head'))));
-    expect(outcomes).toEqual(['done', ...Array(4).fill('UnexpectedAnswer')]);
+    expect(outcomes).toEqual(['done', 'done', ...Array(4).fill('UnexpectedAnswer')]);
   });
 });
