@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openClock } from './clock.ts';
 import { KBS_REPOSITORY, KBS_ROLES } from './documents.ts';
@@ -65,6 +65,7 @@ export async function openFarSides(stack: AsyncDisposableStack, folder: string, 
     }).then(closing),
     openLabKubernetes({ clock: clock.now, onLog: (pod, line) => void podLog.write(`${pod} ${line}\n`) }).then(closing),
   ]);
+  if (kms.signer !== null) await writeFile(keys.receiptsPublicKeyFile, kms.signer.publicKeyPem);
   await createWorkload(accessOf(kubernetes.kubeconfig));
   return {
     databaseUrl: postgres.url,

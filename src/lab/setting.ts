@@ -230,7 +230,6 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     makeApprovers(join(folder, 'keys')),
   ]);
   const opened = await openFarSides(stack, folder, keys, options.keys ?? 'aws');
-  if (opened.receiptsSigner !== null) await writeFile(keys.receiptsPublicKeyFile, opened.receiptsSigner.publicKeyPem);
   const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');
