@@ -86,7 +86,7 @@ export async function openVaultKeys(folder: string | null, lags: VaultLags): Pro
   };
   const stateOf = (key: VaultKey, { enabled }: VaultVersion, now: number): VaultState => {
     const movedAt = key.deletedAt ?? key.recoveredAt;
-    if (movedAt !== null && now - movedAt < lags.moveLagMilliseconds) return 'Moving';
+    if (movedAt !== null && lags.moveLagMilliseconds > 0 && now - movedAt < lags.moveLagMilliseconds) return 'Moving';
     if (key.deletedAt !== null) return 'Deleted';
     return enabled ? 'Enabled' : 'Disabled';
   };
@@ -97,7 +97,8 @@ export async function openVaultKeys(folder: string | null, lags: VaultLags): Pro
       const key = list(now).find((candidate) => candidate.name === name);
       const found = version === null ? key?.versions.at(-1) : key?.versions.find((candidate) => candidate.version === version);
       if (key === undefined || found === undefined) throw stateFailure('KeyNotFound', operation, name);
-      const late = !found.enabled && now - found.updatedAt < lags.disableLagMilliseconds;
+      // Without a lag none is late, also where the clock was turned back.
+      const late = !found.enabled && lags.disableLagMilliseconds > 0 && now - found.updatedAt < lags.disableLagMilliseconds;
       const refusal = VAULT_TABLE[operation][stateOf(key, found, now)];
       if (refusal !== null && !(refusal === 'KeyDisabled' && late)) throw stateFailure(refusal, operation, name);
       return [key, found];

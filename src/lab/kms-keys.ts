@@ -25,6 +25,8 @@ export interface LabKey {
   /** Milliseconds since 1970, as are the others. */
   readonly createdAt: number;
   readonly state: KmsState;
+  /** When it was disabled last; null: never. */
+  readonly disabledAt: number | null;
   /** When it is gone; null where it is not pending deletion. */
   readonly deletedAt: number | null;
 }
@@ -43,7 +45,7 @@ export interface LabKeys {
   /** By id, ARN or alias. Throws `NotFoundException`. */
   readonly find: (keyId: unknown, now: number) => LabKey;
   readonly create: (key: Pick<LabKey, 'description' | 'tags' | 'spec'>, now: number) => Promise<LabKey>;
-  readonly change: (key: LabKey, change: Partial<Pick<LabKey, 'state' | 'deletedAt'>>) => Promise<LabKey>;
+  readonly change: (key: LabKey, change: Partial<Pick<LabKey, 'state' | 'deletedAt' | 'disabledAt'>>) => Promise<LabKey>;
   readonly aliases: () => ReadonlyMap<string, string>;
   /** `keyId` null: removes it. */
   readonly alias: (name: string, keyId: string | null) => Promise<void>;
@@ -72,7 +74,7 @@ export async function openLabKeys(folder: string | null): Promise<LabKeys> {
     create: async ({ description, tags, spec }, now) => {
       if (kept.keys.size >= KEYS_MAX) throw kmsFailure('LimitExceededException', 'too many keys');
       const material = (spec === 'ECC_NIST_P256' ? makeSigningKey() : randomBytes(32)).toString('base64');
-      const key: LabKey = { id: randomUUID(), spec, material, description, tags, createdAt: now, state: 'Enabled', deletedAt: null };
+      const key: LabKey = { id: randomUUID(), spec, material, description, tags, createdAt: now, state: 'Enabled', disabledAt: null, deletedAt: null };
       kept.keys.set(key.id, key);
       await save();
       return key;

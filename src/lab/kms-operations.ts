@@ -16,6 +16,8 @@ export interface Setting {
   readonly listLagMilliseconds: number;
   /** How long a new key's tags stay unseen. Milliseconds. */
   readonly tagLagMilliseconds: number;
+  /** How long a disabled key goes on working, though it is shown as disabled. Milliseconds. */
+  readonly disableLagMilliseconds: number;
   /** No list gives more at once, whatever was asked for. */
   readonly pageMax: number;
 }
@@ -49,25 +51,26 @@ export const operations: Readonly<Record<string, Operation>> = {
     const page = pageOf(seen, ([name]) => name, Marker, Math.min(pageMax, limitOf(Limit, 50, 50)));
     return { Tags: page.items.map(([TagKey, TagValue]) => ({ TagKey, TagValue })), ...page.more };
   },
-  Encrypt: async ({ KeyId, Plaintext, EncryptionContext }, { keys, now }) => {
-    const key = withSpec('SYMMETRIC_DEFAULT', allowed('Encrypt', keys.find(KeyId, now)));
+  Encrypt: async ({ KeyId, Plaintext, EncryptionContext }, setting) => {
+    const key = withSpec('SYMMETRIC_DEFAULT', working('Encrypt', setting.keys.find(KeyId, setting.now), setting));
     const plaintext = bytesOf(Plaintext, 'plaintext', PLAINTEXT_MAX_BYTES);
     const blob = encryptUnder(key, plaintext, contextOf(EncryptionContext));
     return { KeyId: arnOf(key), CiphertextBlob: blob.toString('base64'), EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' };
   },
-  Decrypt: async ({ KeyId, CiphertextBlob, EncryptionContext }, { keys, now }) => {
+  Decrypt: async ({ KeyId, CiphertextBlob, EncryptionContext }, setting) => {
+    const { keys, now } = setting;
     const named = KeyId === undefined ? null : keys.find(KeyId, now);
     const blob = bytesOf(CiphertextBlob, 'ciphertextBlob', 6144);
-    if (named !== null) withSpec('SYMMETRIC_DEFAULT', allowed('Decrypt', named));
+    if (named !== null) withSpec('SYMMETRIC_DEFAULT', working('Decrypt', named, setting));
     const inside = keyIdInside(blob);
     if (named !== null && named.id !== inside)
       throw kmsFailure('IncorrectKeyException', 'The key ID in the request does not identify a CMK that can perform this operation.');
-    const key = named ?? allowed('Decrypt', keys.find(inside, now));
+    const key = named ?? working('Decrypt', keys.find(inside, now), setting);
     const plaintext = decryptUnder(key, blob, contextOf(EncryptionContext));
     return { KeyId: arnOf(key), Plaintext: plaintext.toString('base64'), EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' };
   },
-  GenerateDataKey: async ({ KeyId, KeySpec, NumberOfBytes, EncryptionContext }, { keys, now }) => {
-    const key = withSpec('SYMMETRIC_DEFAULT', allowed('GenerateDataKey', keys.find(KeyId, now)));
+  GenerateDataKey: async ({ KeyId, KeySpec, NumberOfBytes, EncryptionContext }, setting) => {
+    const key = withSpec('SYMMETRIC_DEFAULT', working('GenerateDataKey', setting.keys.find(KeyId, setting.now), setting));
     const length = KeySpec === 'AES_256' ? 32 : KeySpec === 'AES_128' ? 16 : NumberOfBytes;
     if (typeof length !== 'number' || !Number.isInteger(length) || length < 1 || length > 1024)
       throw kmsFailure('ValidationException', 'NumberOfBytes or KeySpec');
@@ -75,20 +78,20 @@ export const operations: Readonly<Record<string, Operation>> = {
     const blob = encryptUnder(key, plaintext, contextOf(EncryptionContext));
     return { KeyId: arnOf(key), CiphertextBlob: blob.toString('base64'), Plaintext: plaintext.toString('base64') };
   },
-  GetPublicKey: async ({ KeyId }, { keys, now }) => {
-    const key = withSpec('ECC_NIST_P256', allowed('GetPublicKey', keys.find(KeyId, now)));
+  GetPublicKey: async ({ KeyId }, setting) => {
+    const key = withSpec('ECC_NIST_P256', working('GetPublicKey', setting.keys.find(KeyId, setting.now), setting));
     const publicKey = createPublicKey(privateKeyOf(key)).export({ format: 'der', type: 'spki' }).toString('base64');
     return { KeyId: arnOf(key), PublicKey: publicKey, KeySpec: key.spec, KeyUsage: USAGE_OF_SPEC[key.spec], SigningAlgorithms: ['ECDSA_SHA_256'] };
   },
-  Sign: async ({ KeyId, Message, MessageType, SigningAlgorithm }, { keys, now }) => {
-    const key = withSpec('ECC_NIST_P256', allowed('Sign', keys.find(KeyId, now)));
+  Sign: async ({ KeyId, Message, MessageType, SigningAlgorithm }, setting) => {
+    const key = withSpec('ECC_NIST_P256', working('Sign', setting.keys.find(KeyId, setting.now), setting));
     const digest = bytesOf(Message, 'message', PLAINTEXT_MAX_BYTES);
     if (MessageType !== 'DIGEST' || SigningAlgorithm !== 'ECDSA_SHA_256' || digest.length !== 32)
       throw kmsFailure('ValidationException', 'the lab signs a digest, with ECDSA_SHA_256');
     return { KeyId: arnOf(key), Signature: derOf(signDigest(privateKeyOf(key), digest)).toString('base64'), SigningAlgorithm };
   },
   DisableKey: async ({ KeyId }, { keys, now }) => {
-    await keys.change(allowed('DisableKey', keys.find(KeyId, now)), { state: 'Disabled' });
+    await keys.change(allowed('DisableKey', keys.find(KeyId, now)), { state: 'Disabled', disabledAt: now });
     return null;
   },
   EnableKey: async ({ KeyId }, { keys, now }) => {
@@ -152,6 +155,13 @@ function allowed(operation: keyof typeof KMS_TABLE, key: LabKey): LabKey {
   const refusal = KMS_TABLE[operation][key.state];
   if (refusal !== null) throw kmsFailure(refusal, `${arnOf(key)} ${operation === 'CancelKeyDeletion' ? STATE_WORDS.Enabled : STATE_WORDS[key.state]}`);
   return key;
+}
+
+/** The same for work with the key, which one that was just disabled may still do. */
+function working(operation: keyof typeof KMS_TABLE, key: LabKey, { now, disableLagMilliseconds }: Setting): LabKey {
+  // Without a lag none is late, also where the clock was turned back.
+  const isLate = key.state === 'Disabled' && disableLagMilliseconds > 0 && now - (key.disabledAt ?? 0) < disableLagMilliseconds;
+  return isLate ? key : allowed(operation, key);
 }
 
 /** The key, where it is of the kind that the operation is for. */
