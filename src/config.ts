@@ -7,6 +7,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { awsKmsSchema } from './adapters/aws-kms/config.ts';
+import { azureKeyVaultSchema } from './adapters/azure-key-vault/config.ts';
 import { ed25519SignerConfig } from './adapters/ed25519/config.ts';
 import { gitConfig } from './adapters/git/config.ts';
 import { kubernetesSchema } from './adapters/kubernetes/config.ts';
@@ -31,9 +32,7 @@ const network = z
 /** How long decryption must have been refused before "disabled" is said. Seconds; 60, since a disabled key may be usable for some seconds more. */
 const disabledProofSeconds = z.number().min(0).max(86_400).default(60);
 
-/** Understood here, and refused as `NotSupportedYet` by whoever opens it. */
-const azureKeyVault = z.strictObject({ kind: z.literal('azure-key-vault'), url: z.url({ protocol: /^https$/ }).max(2048), disabledProofSeconds });
-/** The same. `module` is the path of the token's PKCS #11 library. */
+/** Understood here, and refused as `NotSupportedYet` by whoever opens it. `module` is the path of the token's PKCS #11 library. */
 const pkcs11 = z.strictObject({
   kind: z.literal('pkcs11'),
   module: z.string().min(1).max(4096),
@@ -41,7 +40,7 @@ const pkcs11 = z.strictObject({
   pin: reference,
   disabledProofSeconds,
 });
-const keyStoreSchema = z.discriminatedUnion('kind', [awsKmsSchema, azureKeyVault, pkcs11]);
+const keyStoreSchema = z.discriminatedUnion('kind', [awsKmsSchema, azureKeyVaultSchema, pkcs11]);
 
 const serve = z
   .strictObject({

@@ -12,14 +12,13 @@ interface LabCommandOptions {
   readonly out: string;
   readonly kbs?: string;
   readonly kubeconfig?: string;
-  readonly keys?: string;
+  readonly keys: 'aws' | 'azure';
 }
 
 /** The far sides that a user may bring; the lab still lacks what a real one needs beside its address. */
 function brought(options: LabCommandOptions): string | null {
   if (options.kbs !== undefined) return '--kbs: a real KBS also needs our admin key and its token signer’s CA in its configuration';
   if (options.kubeconfig !== undefined) return '--kubeconfig: a real cluster also needs guests that reach this machine';
-  if (options.keys !== undefined && options.keys !== 'lab') return `--keys ${options.keys}: only the lab’s own key store`;
   return null;
 }
 
@@ -43,6 +42,7 @@ async function lab(options: LabCommandOptions): Promise<void> {
     story: options.story,
     once: options.once === true,
     model: options.model === undefined ? null : resolve(options.model),
+    keys: options.keys,
     outFolder: resolve(options.out),
     signal: interruption(),
     onEvent,
@@ -89,6 +89,6 @@ export function register(program: Command): void {
     .option('--out <dir>', 'where the receipts and their public key are left', OUT_FOLDER)
     .option('--kbs <url>', 'a real KBS instead of the lab’s (not supported yet)')
     .option('--kubeconfig <file>', 'a real cluster instead of the lab’s (not supported yet)')
-    .option('--keys <kind>', 'a real key store instead of the lab’s (not supported yet)')
+    .addOption(new Option('--keys <kind>', 'the key store that the lab plays: AWS KMS or Azure Key Vault').choices(['aws', 'azure']).default('aws'))
     .action(lab);
 }

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { openAwsKms } from '#src/adapters/aws-kms/index.ts';
+import { openAwsKmsSigner } from '#src/adapters/aws-kms/signer.ts';
 import { openEd25519Signer } from '#src/adapters/ed25519/index.ts';
 import { openGit } from '#src/adapters/git/index.ts';
 import { type Kubernetes, openKubernetes } from '#src/adapters/kubernetes/index.ts';
@@ -37,11 +38,17 @@ export async function prepare(pool: pg.Pool, config: Config): Promise<void> {
   await checkInstallation(pool, { name: config.installation, mode: config.mode });
 }
 
-/** Opens the key that signs receipts. */
+/** Opens the key that signs receipts. One in a key store is asked for its public half. */
 export async function openSigner(config: Config): Promise<Signer> {
   const { signer } = config.receipts;
   if (signer.kind === 'ed25519') return openEd25519Signer(signer);
-  throw new Fault('NotSupportedYet', 'receipts.signer.kind: key-store');
+  const store = config.keyStores[signer.store];
+  if (store?.kind === 'aws-kms') return openAwsKmsSigner(signer.store, store, signer.keyId);
+  if (store?.kind === 'azure-key-vault') {
+    const { openAzureKeyVaultSigner } = await import('#src/adapters/azure-key-vault/signer.ts');
+    return openAzureKeyVaultSigner(signer.store, store, signer.keyId);
+  }
+  throw new Fault('NotSupportedYet', `receipts.signer.store: ${signer.store}, a key store of kind ${store?.kind ?? 'none'}`);
 }
 
 /** Everything that the engine acts through. */
@@ -55,7 +62,7 @@ export interface OpenedWorld {
   readonly close: () => Promise<void>;
 }
 
-/** Opens every adapter of the configuration. Nothing outside is asked, but files that it names are read. */
+/** Opens every adapter of the configuration. Nothing outside is asked but a signer in a key store; files that it names are read. */
 export async function openWorld(config: Config, pool: pg.Pool): Promise<OpenedWorld> {
   const clock = clockOf(pool);
   const { installation } = config;
@@ -64,7 +71,7 @@ export async function openWorld(config: Config, pool: pg.Pool): Promise<OpenedWo
   const git = openGit(config.repository);
   const loaders = documentLoaders({ ...verifying, pool });
   const brokers = await openBrokers(config, pool, clock);
-  const stores = openKeyStores(config, clock);
+  const stores = await openKeyStores(config, clock);
   const clusters = new Map(Object.entries(config.clusters).map(([name, cluster]) => [name, openKubernetes(name, cluster)]));
   const world: World = {
     installation,
@@ -88,13 +95,17 @@ async function openBrokers(config: Config, pool: pg.Pool, clock: Clock): Promise
   return new Map(await Promise.all(opened));
 }
 
-function openKeyStores(config: Config, clock: Clock): ReadonlyMap<string, KeyStore> {
-  const { installation } = config;
-  return new Map(
-    Object.entries(config.keyStores).flatMap(([name, store]) =>
-      store.kind === 'aws-kms' ? [[name, openAwsKms(name, store, { installation, clock })] as const] : [],
-    ),
-  );
+async function openKeyStores({ installation, keyStores }: Config, clock: Clock): Promise<ReadonlyMap<string, KeyStore>> {
+  const opened = new Map<string, KeyStore>();
+  for (const [name, store] of Object.entries(keyStores)) {
+    if (store.kind === 'aws-kms') opened.set(name, openAwsKms(name, store, { installation, clock }));
+    // Loaded where it is configured: its SDK takes 40 MB of memory.
+    if (store.kind === 'azure-key-vault') {
+      const { openAzureKeyVault } = await import('#src/adapters/azure-key-vault/index.ts');
+      opened.set(name, await openAzureKeyVault(name, store, { installation, clock }));
+    }
+  }
+  return opened;
 }
 
 function named<T>(section: string, things: ReadonlyMap<string, T>): (name: string) => T {

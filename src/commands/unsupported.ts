@@ -7,10 +7,11 @@ import { Fault } from '#src/errors.ts';
  */
 export function refuseUnsupported(file: string, config: Config): void {
   const settings = [
-    ...Object.entries(config.keyStores).flatMap(([name, { kind }]) => (kind === 'aws-kms' ? [] : [`keyStores.${name}.kind: ${kind}`])),
+    ...Object.entries(config.keyStores).flatMap(([name, { kind }]) =>
+      kind === 'aws-kms' || kind === 'azure-key-vault' ? [] : [`keyStores.${name}.kind: ${kind}`],
+    ),
     ...Object.entries(config.artifactStores).flatMap(([name, { kind }]) => (kind === 'file' ? [] : [`artifactStores.${name}.kind: ${kind}`])),
     ...(config.trust.unsignedRevocations === 'suspend' ? ['trust.unsignedRevocations: suspend'] : []),
-    ...(config.receipts.signer.kind === 'ed25519' ? [] : [`receipts.signer.kind: ${config.receipts.signer.kind}`]),
   ];
   if (settings.length > 0) throw new Fault('NotSupportedYet', settings.map((setting) => `${file}: ${setting}: this version cannot do that yet`).join('\n'));
 }

@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import type { Digest } from '../digest.ts';
-import { KBS_REPOSITORY, KBS_ROLES } from './documents.ts';
+import { KBS_REPOSITORY, KBS_ROLES, KEY_STORE } from './documents.ts';
 
 /** Everything that the configuration names: URLs, `host:port` to listen on, absolute paths of files. */
 export interface Places {
@@ -12,13 +12,14 @@ export interface Places {
   readonly kbsUrl: string;
   readonly kbsAdminKeyFile: string;
   readonly attestationSignersFile: string;
-  readonly kmsUrl: string;
+  /** The entry of the key store. */
+  readonly keyStore: Readonly<Record<string, unknown>>;
   readonly ciphertextFolder: string;
   readonly webhookListen: string;
   readonly dashboardListen: string;
   readonly metricsListen: string;
   readonly proxyListen: string;
-  readonly receiptsKeyFile: string;
+  readonly receiptsSigner: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -53,7 +54,7 @@ export function configurationText(places: Places): string {
         handlingBoundSeconds: { policy: 0, resource: 0, referenceValue: 1 },
       },
     },
-    keyStores: { 'provider-kms': { kind: 'aws-kms', region: 'eu-central-1', endpoint: places.kmsUrl, disabledProofSeconds: 0 } },
+    keyStores: { [KEY_STORE]: places.keyStore },
     artifactStores: { models: { kind: 'file', path: places.ciphertextFolder, guestAddress: `file://${places.ciphertextFolder}` } },
     serve: {
       webhook: { listen: places.webhookListen },
@@ -61,6 +62,6 @@ export function configurationText(places: Places): string {
       metrics: { listen: places.metricsListen },
     },
     proxy: { listen: places.proxyListen, kbs: 'main', proxyProtocol: { from: [] }, denyListStaleSeconds: 10 },
-    receipts: { signer: { kind: 'ed25519', key: { file: places.receiptsKeyFile } } },
+    receipts: { signer: places.receiptsSigner },
   });
 }

@@ -7,6 +7,8 @@ export const WORKLOAD = 'chat';
 export const NAMESPACE = 'inference';
 /** Pods of the story: enough that a roll by one leaves a majority serving. */
 export const REPLICAS = 3;
+/** How the configuration calls the lab's key store. */
+export const KEY_STORE = 'provider-kms';
 /** First segment of every KBS path that the lab's Keyturn writes. */
 export const KBS_REPOSITORY = 'keyturn-lab';
 /** The roles of the three kinds of admin token; the lab's KBS and the configuration must agree on them. */
@@ -169,7 +171,7 @@ export function releaseText(plan: ReleasePlan): string {
       },
     },
     targets: [targetOf(runtimeClass, workload)],
-    key: { store: 'provider-kms', rotateAfterDays: ROTATE_AFTER_DAYS, rotateBy: 'reencrypt', destroyAfterDays: DESTROY_AFTER_DAYS },
+    key: { store: KEY_STORE, rotateAfterDays: ROTATE_AFTER_DAYS, rotateBy: 'reencrypt', destroyAfterDays: DESTROY_AFTER_DAYS },
     rollout: {
       mode: 'patch',
       batch: 1,

@@ -1,12 +1,12 @@
 import { createWriteStream } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openClock } from './clock.ts';
 import { KBS_REPOSITORY, KBS_ROLES } from './documents.ts';
 import { type LabGit, openLabGit } from './git.ts';
 import { openLabKbs } from './kbs.ts';
+import { type KeysKind, type LabKeyStore, openLabKeyStore } from './key-store.ts';
 import type { LabKeys } from './keys.ts';
-import { openLabKms } from './kms.ts';
 import { openLabKubernetes } from './kubernetes.ts';
 import { openPostgres } from './postgres.ts';
 import { accessOf, createWorkload } from './workload.ts';
@@ -18,6 +18,9 @@ export interface FarSides {
   /** The bare repository behind it: who may push to it does so by its path. */
   readonly gitFolder: string;
   readonly kmsUrl: string;
+  /** What is configured for the key store at `kmsUrl`, or behind what stands in front of it. */
+  readonly keyStoreAt: LabKeyStore['settingsAt'];
+  readonly receiptsSigner: LabKeyStore['signer'];
   readonly kbsUrl: string;
   /** Text: server, authority and credentials. */
   readonly kubeconfig: string;
@@ -34,7 +37,7 @@ const KBS_ACCESS = [
  * Opens PostgreSQL, Git, KMS, KBS and Kubernetes under `folder`, all on 127.0.0.1 and on the database's
  * clock, and creates the workload as its owner would. What is opened is closed by `stack`.
  */
-export async function openFarSides(stack: AsyncDisposableStack, folder: string, keys: LabKeys): Promise<FarSides> {
+export async function openFarSides(stack: AsyncDisposableStack, folder: string, keys: LabKeys, kind: KeysKind): Promise<FarSides> {
   const place = async (name: string) => {
     const own = join(folder, name);
     await mkdir(own, { recursive: true, mode: 0o700 });
@@ -51,7 +54,7 @@ export async function openFarSides(stack: AsyncDisposableStack, folder: string, 
   stack.defer(() => new Promise((resolve) => void podLog.end(resolve)));
   const [git, kms, kbs, kubernetes] = await Promise.all([
     openLabGit({ folder: gitFolder }).then(closing),
-    openLabKms({ folder: await place('kms'), clock: clock.now }).then(closing),
+    openLabKeyStore(kind, await place('kms'), clock.now).then(closing),
     openLabKbs({
       folder: await place('kbs'),
       clock: clock.now,
@@ -62,12 +65,15 @@ export async function openFarSides(stack: AsyncDisposableStack, folder: string, 
     }).then(closing),
     openLabKubernetes({ clock: clock.now, onLog: (pod, line) => void podLog.write(`${pod} ${line}\n`) }).then(closing),
   ]);
+  if (kms.signer !== null) await writeFile(keys.receiptsPublicKeyFile, kms.signer.publicKeyPem);
   await createWorkload(accessOf(kubernetes.kubeconfig));
   return {
     databaseUrl: postgres.url,
     git,
     gitFolder: join(gitFolder, 'releases.git'),
     kmsUrl: kms.url,
+    keyStoreAt: kms.settingsAt,
+    receiptsSigner: kms.signer,
     kbsUrl: kbs.url,
     kubeconfig: kubernetes.kubeconfig,
   };

@@ -1,6 +1,6 @@
-import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createCipheriv, createDecipheriv, generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
+import { openKeptFile } from './kept-file.ts';
+import type { KmsState } from './key-states.ts';
 import { kmsFailure } from './kms-failure.ts';
 
 /** Where the keys pretend to live. */
@@ -16,13 +16,17 @@ const KEYS_MAX = 10_000;
 /** A key as it is kept, its material in the open: this is a lab. */
 export interface LabKey {
   readonly id: string;
-  /** Base64: 32 bytes. */
+  /** `ECC_NIST_P256` signs, the other encrypts. */
+  readonly spec: 'SYMMETRIC_DEFAULT' | 'ECC_NIST_P256';
+  /** Base64: 32 bytes, or PKCS #8. */
   readonly material: string;
   readonly description: string;
   readonly tags: Readonly<Record<string, string>>;
   /** Milliseconds since 1970, as are the others. */
   readonly createdAt: number;
-  readonly state: 'Enabled' | 'Disabled' | 'PendingDeletion';
+  readonly state: KmsState;
+  /** When it was disabled last; null: never. */
+  readonly disabledAt: number | null;
   /** When it is gone; null where it is not pending deletion. */
   readonly deletedAt: number | null;
 }
@@ -40,8 +44,8 @@ export interface LabKeys {
   readonly list: (now: number) => readonly LabKey[];
   /** By id, ARN or alias. Throws `NotFoundException`. */
   readonly find: (keyId: unknown, now: number) => LabKey;
-  readonly create: (key: Pick<LabKey, 'description' | 'tags'>, now: number) => Promise<LabKey>;
-  readonly change: (key: LabKey, change: Partial<Pick<LabKey, 'state' | 'deletedAt'>>) => Promise<LabKey>;
+  readonly create: (key: Pick<LabKey, 'description' | 'tags' | 'spec'>, now: number) => Promise<LabKey>;
+  readonly change: (key: LabKey, change: Partial<Pick<LabKey, 'state' | 'deletedAt' | 'disabledAt'>>) => Promise<LabKey>;
   readonly aliases: () => ReadonlyMap<string, string>;
   /** `keyId` null: removes it. */
   readonly alias: (name: string, keyId: string | null) => Promise<void>;
@@ -54,13 +58,9 @@ export function arnOf(key: LabKey): string {
 
 /** Opens the keys, and reads those that an earlier lab left in the folder. */
 export async function openLabKeys(folder: string | null): Promise<LabKeys> {
-  const kept = await load(folder);
-  let saving: Promise<void> = Promise.resolve();
-  const save = (): Promise<void> => {
-    // One after the other: the last state written is the last state there was.
-    saving = saving.then(() => store(folder, kept));
-    return saving;
-  };
+  const file = await openKeptFile(folder, 'kms.json');
+  const kept = keptIn(file.text);
+  const save = () => file.save(() => JSON.stringify({ keys: [...kept.keys.values()], aliases: [...kept.aliases] }));
   const list = (now: number) => [...kept.keys.values()].filter((key) => key.deletedAt === null || now < key.deletedAt);
   return {
     list,
@@ -71,10 +71,10 @@ export async function openLabKeys(folder: string | null): Promise<LabKeys> {
       if (key === undefined) throw kmsFailure('NotFoundException', `Key '${keyId.startsWith('arn:') ? keyId : ARN_PREFIX + keyId}' does not exist`);
       return key;
     },
-    create: async ({ description, tags }, now) => {
+    create: async ({ description, tags, spec }, now) => {
       if (kept.keys.size >= KEYS_MAX) throw kmsFailure('LimitExceededException', 'too many keys');
-      const material = randomBytes(32).toString('base64');
-      const key: LabKey = { id: randomUUID(), material, description, tags, createdAt: now, state: 'Enabled', deletedAt: null };
+      const material = (spec === 'ECC_NIST_P256' ? makeSigningKey() : randomBytes(32)).toString('base64');
+      const key: LabKey = { id: randomUUID(), spec, material, description, tags, createdAt: now, state: 'Enabled', disabledAt: null, deletedAt: null };
       kept.keys.set(key.id, key);
       await save();
       return key;
@@ -94,28 +94,13 @@ export async function openLabKeys(folder: string | null): Promise<LabKeys> {
   };
 }
 
-async function load(folder: string | null): Promise<Kept> {
-  if (folder === null) return { keys: new Map(), aliases: new Map() };
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const text = await readFile(join(folder, 'kms.json'), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '{"keys":[],"aliases":[]}';
-    throw error;
-  });
-  const { keys, aliases } = JSON.parse(text) as { keys: LabKey[]; aliases: [string, string][] };
+function keptIn(text: string | null): Kept {
+  const { keys, aliases } = JSON.parse(text ?? '{"keys":[],"aliases":[]}') as { keys: LabKey[]; aliases: [string, string][] };
   return { keys: new Map(keys.map((key) => [key.id, key])), aliases: new Map(aliases) };
 }
 
-async function store(folder: string | null, kept: Kept): Promise<void> {
-  if (folder === null) return;
-  const part = join(folder, 'kms.json.part');
-  const handle = await open(part, 'w', 0o600);
-  try {
-    await handle.writeFile(JSON.stringify({ keys: [...kept.keys.values()], aliases: [...kept.aliases] }));
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(part, join(folder, 'kms.json'));
+function makeSigningKey(): Buffer {
+  return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'der', type: 'pkcs8' });
 }
 
 /** The context's one form: AWS authenticates the pairs, whatever their order. */

@@ -12,12 +12,13 @@ const REQUEST_MAX_BYTES = 128 * 1024;
  * What goes wrong, once, with the next call (of `operation`, where it is given).
  *
  * - `lose-answer`: the call is carried out, then the connection breaks.
+ * - `twice`: it is carried out twice, as when something on the way sends it again; the second answer is given.
  * - `server-error`: not carried out; `KMSInternalException`, status 500.
  * - `server-error-after`: carried out, and answered so all the same.
  * - `throttle`, `refuse`: not carried out; `ThrottlingException`, `AccessDeniedException`.
  */
 export interface KmsTrouble {
-  readonly kind: 'lose-answer' | 'server-error' | 'server-error-after' | 'throttle' | 'refuse';
+  readonly kind: 'lose-answer' | 'twice' | 'server-error' | 'server-error-after' | 'throttle' | 'refuse';
   readonly operation?: string;
 }
 
@@ -31,6 +32,8 @@ export interface LabKmsOptions {
   readonly listLagMilliseconds?: number;
   /** How long its tags stay unseen though it is listed, on that clock. 0 otherwise. */
   readonly tagLagMilliseconds?: number;
+  /** How long a disabled key goes on working, on that clock. 0 otherwise. */
+  readonly disableLagMilliseconds?: number;
   /** Lists give at most so many items a page, as the real service may. As many as are asked for otherwise. */
   readonly pageMax?: number;
 }
@@ -49,7 +52,7 @@ export interface LabKms {
  * a request id on every answer. It takes any credentials, but wants a signature to be there.
  */
 export async function openLabKms({ folder, clock = async () => Date.now(), ...options }: LabKmsOptions): Promise<LabKms> {
-  const { listLagMilliseconds = 0, tagLagMilliseconds = 0, pageMax = Number.POSITIVE_INFINITY } = options;
+  const { listLagMilliseconds = 0, tagLagMilliseconds = 0, disableLagMilliseconds = 0, pageMax = Number.POSITIVE_INFINITY } = options;
   const keys = await openLabKeys(folder);
   const troubles: KmsTrouble[] = [];
   const take = (operation: string): KmsTrouble['kind'] | null => {
@@ -63,7 +66,9 @@ export async function openLabKms({ folder, clock = async () => Date.now(), ...op
       const input = await inputOf(request);
       const refusal = refusalOf(trouble, operation);
       if (refusal !== null) throw refusal;
-      const output = await carryOut(operation, input, { keys, now: await clock(), listLagMilliseconds, tagLagMilliseconds, pageMax });
+      const setting = { keys, now: await clock(), listLagMilliseconds, tagLagMilliseconds, disableLagMilliseconds, pageMax };
+      if (trouble === 'twice') await carryOut(operation, input, setting);
+      const output = await carryOut(operation, input, setting);
       if (trouble === 'lose-answer') {
         request.socket.destroy();
         return;
@@ -102,6 +107,7 @@ function refusalOf(trouble: KmsTrouble['kind'] | null, operation: string): KmsFa
       return kmsFailure('AccessDeniedException', `User is not authorized to perform: kms:${operation} because no identity-based policy allows the action`);
     case 'lose-answer':
     case 'server-error-after':
+    case 'twice':
     case null:
       return null;
   }

@@ -5,10 +5,11 @@ import { digestOf } from '../digest.ts';
 import { type Approver, approve, makeApprovers } from './approvers.ts';
 import { type Keyturn, type LabEvent, runCommand } from './children.ts';
 import { configurationText } from './configuration.ts';
-import { baselineText, daysAfter, trustText } from './documents.ts';
+import { baselineText, daysAfter, KEY_STORE, trustText } from './documents.ts';
 import { type FarSides, openFarSides } from './far-sides.ts';
 import { type Guard, openGuard } from './guard.ts';
 import { checkHost, freePorts, isListening } from './host.ts';
+import type { KeysKind } from './key-store.ts';
 import { type LabKeys, makeKeys } from './keys.ts';
 import { manifestOf, writeModel } from './model.ts';
 import { type Services, startServices } from './services.ts';
@@ -27,6 +28,8 @@ export interface SettingOptions {
   readonly mainFile: string;
   /** A folder of real weights, which every release then seals; null: the lab makes its own. */
   readonly model: string | null;
+  /** Which key store the lab plays. AWS's otherwise. */
+  readonly keys?: KeysKind;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LabEvent) => void;
   /** Puts something between the product and the far sides, whose addresses it answers anew. Not said: nothing stands between. */
@@ -171,16 +174,22 @@ async function configure({ folder, ports, keys, farSides }: Ground, trustDigest:
     kbsUrl: farSides.kbsUrl,
     kbsAdminKeyFile: keys.kbsAdminKeyFile,
     attestationSignersFile: keys.attestationSignersFile,
-    kmsUrl: farSides.kmsUrl,
+    keyStore: farSides.keyStoreAt(farSides.kmsUrl),
     ciphertextFolder: file('ciphertext'),
     webhookListen: ports.webhook,
     dashboardListen: ports.dashboard,
     metricsListen: ports.metrics,
     proxyListen: ports.proxy,
-    receiptsKeyFile: keys.receiptsKeyFile,
+    receiptsSigner: signerOf(keys, farSides),
   });
   await writeFile(configFile, text);
   return configFile;
+}
+
+/** Receipts are signed by a key of the key store, where the lab's has one for that. */
+function signerOf({ receiptsKeyFile }: LabKeys, { receiptsSigner }: FarSides): Readonly<Record<string, unknown>> {
+  if (receiptsSigner === null) return { kind: 'ed25519', key: { file: receiptsKeyFile } };
+  return { kind: 'key-store', store: KEY_STORE, keyId: receiptsSigner.keyId };
 }
 
 /** A configuration a controller: one alone has the same as all other commands. */
@@ -220,7 +229,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     makeKeys(join(folder, 'keys')),
     makeApprovers(join(folder, 'keys')),
   ]);
-  const opened = await openFarSides(stack, folder, keys);
+  const opened = await openFarSides(stack, folder, keys, options.keys ?? 'aws');
   const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');

@@ -30,7 +30,7 @@ async function openStores(lab: Omit<LabKmsOptions, 'folder' | 'clock'> = {}) {
       now += seconds * 1000;
     },
     settle: async () => {
-      now += (lab.listLagMilliseconds ?? 0) + (lab.tagLagMilliseconds ?? 0);
+      now += (lab.listLagMilliseconds ?? 0) + (lab.tagLagMilliseconds ?? 0) + (lab.disableLagMilliseconds ?? 0);
     },
     loseNextAnswer: () => kms.trouble({ kind: 'lose-answer' }),
     passDays: async (days: number) => {
@@ -49,7 +49,9 @@ beforeEach(() => {
 afterEach(() => void vi.unstubAllEnvs());
 
 keyStoreContract('aws-kms', () => openStores());
-keyStoreContract('aws-kms with listings that lag', () => openStores({ listLagMilliseconds: 5000, tagLagMilliseconds: 60_000, pageMax: 1 }));
+keyStoreContract('aws-kms with listings that lag', () =>
+  openStores({ listLagMilliseconds: 5000, tagLagMilliseconds: 60_000, disableLagMilliseconds: 45_000, pageMax: 1 }),
+);
 
 describe('aws-kms', () => {
   let under: Awaited<ReturnType<typeof openStores>>;
@@ -78,6 +80,27 @@ describe('aws-kms', () => {
     kms.trouble({ kind: 'server-error-after', operation: 'CreateKey' });
     expect(await reasonOf(under.store.create(permit(ROTATION).read))).toBe('ServerError');
     expect(await under.store.find(ROTATION)).toHaveLength(1);
+  });
+
+  it('finds both keys where a creation arrived twice', async () => {
+    kms.trouble({ kind: 'twice', operation: 'CreateKey' });
+    const keyId = await makeKey(under);
+    const keys = await under.store.find(ROTATION);
+    expect(keys).toHaveLength(2);
+    expect(keys.map((key) => key.keyId)).toContain(keyId);
+  });
+
+  it('goes by what the service does and not by what it shows: a key that is shown as disabled and still decrypts is not refused', async () => {
+    await under.close();
+    under = await openStores({ disableLagMilliseconds: 60_000 });
+    const keyId = await makeKey(under);
+    using plaintext = new Secret(randomBytes(32));
+    const canary = await under.store.encrypt(keyId, plaintext, { path: 'x' });
+    await under.store.disable(permit(ROTATION, keyId).read);
+    expect(await under.store.describe(keyId)).toMatchObject({ state: 'deactivated' });
+    expect((await under.store.decrypt(keyId, canary, { path: 'x' })).kind).toBe('opened');
+    under.pass(60);
+    expect((await under.store.decrypt(keyId, canary, { path: 'x' })).kind).toBe('refused');
   });
 
   it('never calls a denied permission, a broken service or a lost answer a refusal', async () => {

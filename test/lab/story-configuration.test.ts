@@ -1,9 +1,11 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { parseConfig } from '#src/config.ts';
 import { digestOf } from '#src/digest.ts';
 import { configurationText } from '#src/lab/configuration.ts';
+import { openLabKeyStore } from '#src/lab/key-store.ts';
+import { testFolder } from '#test/envelope/folder.ts';
 
-const text = configurationText({
+const places = {
   databaseUrlFile: '/lab/database-url',
   repositoryUrl: 'http://127.0.0.1:4001/releases.git',
   webhookSecretFile: '/lab/keys/webhook-secret',
@@ -12,14 +14,15 @@ const text = configurationText({
   kbsUrl: 'http://127.0.0.1:4002',
   kbsAdminKeyFile: '/lab/keys/kbs-admin.pem',
   attestationSignersFile: '/lab/keys/attestation-signers.pem',
-  kmsUrl: 'http://127.0.0.1:4003',
+  keyStore: { kind: 'aws-kms', region: 'eu-central-1', endpoint: 'http://127.0.0.1:4003', disabledProofSeconds: 0 },
   ciphertextFolder: '/lab/ciphertext',
   webhookListen: '127.0.0.1:4004',
   dashboardListen: '127.0.0.1:4005',
   metricsListen: '127.0.0.1:4006',
   proxyListen: '127.0.0.1:4007',
-  receiptsKeyFile: '/lab/keys/receipts.pem',
-});
+  receiptsSigner: { kind: 'ed25519', key: { file: '/lab/keys/receipts.pem' } },
+};
+const text = configurationText(places);
 
 test('the lab’s configuration is one, and says that it is a lab’s', () => {
   const config = parseConfig('keyturn.yaml', text, {});
@@ -36,4 +39,12 @@ test('an old write can land for no longer than 4 s', () => {
   const bounds = Object.values(handlingBoundSeconds ?? {});
   expect(bounds).toHaveLength(3);
   for (const bound of bounds) expect((tokenSeconds ?? 60) + (leewaySeconds ?? 60) + (clockBoundSeconds ?? 60) + bound + 1).toBeLessThanOrEqual(4);
+});
+
+test.each(['aws', 'azure'] as const)('what the lab’s %s key store says of itself is a configuration', async (kind) => {
+  const store = await openLabKeyStore(kind, testFolder(), async () => 1_795_000_000_000);
+  onTestFinished(store.close);
+  const receiptsSigner = store.signer === null ? places.receiptsSigner : { kind: 'key-store', store: 'provider-kms', keyId: store.signer.keyId };
+  const config = parseConfig('keyturn.yaml', configurationText({ ...places, keyStore: store.settingsAt(store.url), receiptsSigner }), {});
+  expect(config.keyStores['provider-kms']?.kind).toBe(kind === 'aws' ? 'aws-kms' : 'azure-key-vault');
 });
