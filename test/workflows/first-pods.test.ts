@@ -54,32 +54,29 @@ async function forget({ pool }: Story): Promise<void> {
   await pool.query(`delete from fetches where path like '%/s1-v1-1-%'`);
 }
 
-it(
-  'one pod of the new path, and no second, until the proxy has seen it attest and fetch; then the rest follows, at the pace that was there',
-  () =>
-    withLifted(async (story) => {
-      const { engine, test, pool } = story;
-      await driveUnseen(story);
-      for (let rounds = 0; rounds < 5; rounds += 1) {
-        await forget(story);
-        await engine.round();
-        await test.advance(60);
-      }
-      expect(moved(story), 'ready is not attested').toHaveLength(1);
-      expect(await waitsFor(pool, 1)).toBe('FirstPodsNotAttested');
-      const first = firstPod(story);
-      await test.cluster.restart(first);
-      await engine.drive(async () => (await trials(story)).length === 2);
-      expect(moved(story), 'the receipt is older than the second pod').toHaveLength(1);
-      await engine.drive(async () => (await engine.known(1)).state === 'serving');
-      expect(moved(story)).toHaveLength(3);
-      expect(await pace(story)).toEqual([7, 900]);
-      expect(await trials(story)).toMatchObject([
-        { reinstated: false },
-        { reinstated: true, pathNumber: 1, first: { 'east/inference/chat': [{ uid: first.uid, address: first.address }] } },
-      ]);
-    }),
-  SLOW,
+it('one pod of the new path, and no second, until the proxy has seen it attest and fetch; then the rest follows, at the pace that was there', SLOW, () =>
+  withLifted(async (story) => {
+    const { engine, test, pool } = story;
+    await driveUnseen(story);
+    for (let rounds = 0; rounds < 5; rounds += 1) {
+      await forget(story);
+      await engine.round();
+      await test.advance(60);
+    }
+    expect(moved(story), 'ready is not attested').toHaveLength(1);
+    expect(await waitsFor(pool, 1)).toBe('FirstPodsNotAttested');
+    const first = firstPod(story);
+    await test.cluster.restart(first);
+    await engine.drive(async () => (await trials(story)).length === 2);
+    expect(moved(story), 'the receipt is older than the second pod').toHaveLength(1);
+    await engine.drive(async () => (await engine.known(1)).state === 'serving');
+    expect(moved(story)).toHaveLength(3);
+    expect(await pace(story)).toEqual([7, 900]);
+    expect(await trials(story)).toMatchObject([
+      { reinstated: false },
+      { reinstated: true, pathNumber: 1, first: { 'east/inference/chat': [{ uid: first.uid, address: first.address }] } },
+    ]);
+  }),
 );
 
 async function trials({ engine, pool }: Story): Promise<readonly Json[]> {
@@ -87,47 +84,38 @@ async function trials({ engine, pool }: Story): Promise<readonly Json[]> {
   return (await runReceipts(pool, rotation)).filter(({ step }) => step === 'try-first-pods').map(({ evidence }) => evidence);
 }
 
-it(
-  'a hold that somebody lets go is put back before the first pods have proven anything',
-  () =>
-    withLifted(async (story) => {
-      const { engine, test } = story;
-      await driveUnseen(story);
-      test.cluster.edit('chat', { '/spec/minReadySeconds': 0 });
-      await forget(story);
-      await engine.round();
-      expect((await pace(story))[0]).toBeGreaterThan(86_400 * 365);
-      await test.cluster.restart(firstPod(story));
-      await engine.drive(async () => (await engine.known(1)).state === 'serving');
-      expect(await pace(story), 'and what was there first is not forgotten').toEqual([7, 900]);
-    }),
-  SLOW,
+it('a hold that somebody lets go is put back before the first pods have proven anything', SLOW, () =>
+  withLifted(async (story) => {
+    const { engine, test } = story;
+    await driveUnseen(story);
+    test.cluster.edit('chat', { '/spec/minReadySeconds': 0 });
+    await forget(story);
+    await engine.round();
+    expect((await pace(story))[0]).toBeGreaterThan(86_400 * 365);
+    await test.cluster.restart(firstPod(story));
+    await engine.drive(async () => (await engine.known(1)).state === 'serving');
+    expect(await pace(story), 'and what was there first is not forgotten').toEqual([7, 900]);
+  }),
 );
 
-it(
-  'a second revocation while the first pods are tried wins, and the next release finds no hold',
-  () =>
-    withLifted(async (story) => {
-      const { engine } = story;
-      await driveUnseen(story);
-      await engine.revoke(testRevocation({ kind: 'release', workload: 'chat', serial: 1 }, 'for-good'));
-      await engine.accept(testRelease({ serial: 2, ...QUICK }));
-      await engine.drive(async () => (await engine.known(2)).state === 'serving');
-      expect([moved(story), await pace(story)]).toEqual([[], [7, 900]]);
-    }),
-  SLOW,
+it('a second revocation while the first pods are tried wins, and the next release finds no hold', SLOW, () =>
+  withLifted(async (story) => {
+    const { engine } = story;
+    await driveUnseen(story);
+    await engine.revoke(testRevocation({ kind: 'release', workload: 'chat', serial: 1 }, 'for-good'));
+    await engine.accept(testRelease({ serial: 2, ...QUICK }));
+    await engine.drive(async () => (await engine.known(2)).state === 'serving');
+    expect([moved(story), await pace(story)]).toEqual([[], [7, 900]]);
+  }),
 );
 
-it(
-  'is not rolled where somebody else applies the fields of the hold: nobody could say that it stands',
-  () =>
-    withLifted(async (story) => {
-      const { engine, test, pool } = story;
-      test.cluster.managedBy('chat', [{ manager: 'argocd-controller', operation: 'Apply', fields: { 'f:spec': { 'f:minReadySeconds': {} } } }]);
-      await engine.drive(async () => (await waitsFor(pool, 1)) === 'PreflightFailed');
-      expect(moved(story)).toEqual([]);
-    }),
-  SLOW,
+it('is not rolled where somebody else applies the fields of the hold: nobody could say that it stands', SLOW, () =>
+  withLifted(async (story) => {
+    const { engine, test, pool } = story;
+    test.cluster.managedBy('chat', [{ manager: 'argocd-controller', operation: 'Apply', fields: { 'f:spec': { 'f:minReadySeconds': {} } } }]);
+    await engine.drive(async () => (await waitsFor(pool, 1)) === 'PreflightFailed');
+    expect(moved(story)).toEqual([]);
+  }),
 );
 
 it('an ordinary release is held by nobody', () =>
