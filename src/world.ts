@@ -151,6 +151,8 @@ export type TargetRef = Pick<TargetDocument, 'cluster' | 'namespace' | 'apiVersi
 export interface Change {
   /** Pointer → text. A missing last segment of a map is added; anything else missing is refused. */
   readonly fields: Readonly<Record<string, string>>;
+  /** The same for whole numbers. */
+  readonly numbers?: Readonly<Record<string, number>>;
   /** Annotations of the object itself, always added. */
   readonly annotations: Readonly<Record<string, string>>;
   /** Annotations of the pod template, always added. */

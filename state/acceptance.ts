@@ -7,6 +7,7 @@ import type { BaselineDocument, PlatformDocument } from '#src/domain/documents/r
 import { jsonOf } from '#src/domain/json.ts';
 import { keyPathFrom } from '#src/domain/paths.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
+import { mayBeSucceeded } from '#src/domain/revoked.ts';
 import type { Succession } from '#src/domain/trust-chain.ts';
 import { PLAINTEXT, type Resting } from './basis.ts';
 import { brokerRows, lockBrokers, raiseGenerations, setBaseline } from './brokers.ts';
@@ -17,7 +18,7 @@ import { appendReceipt } from './receipts.ts';
 import { amendRevision } from './revisions.ts';
 import { type Reach, reachOf } from './revocations.ts';
 import { type Enlist, insertRevokeRun, lockWorkloads, runsWaitingFor } from './runs.ts';
-import { changeTarget, reopen, standings, startSuccessor } from './targets.ts';
+import { changeTarget, reopen, standings, startSuccessor, targetOfWorkload } from './targets.ts';
 import type { Loaders } from './want.ts';
 
 /**
@@ -78,6 +79,8 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
     brokers.map((broker) => broker.name),
   );
   await lockWorkloads(tx, touched.workloads);
+  const before = new Map<string, number | null>();
+  for (const workload of touched.workloads) before.set(workload, (await targetOfWorkload(tx, workload))?.id ?? null);
   const run = await insertRevokeRun(tx, {
     revocation: revocation.digest,
     workload: touched.workloads.length === 1 ? (touched.workloads[0] ?? '*') : '*',
@@ -88,9 +91,7 @@ export async function acceptRevocation(tx: Db, revocation: Revocation, enlist: E
     await takeUnused(tx, touched.revisions);
   };
   await changeAll(tx, touched.workloads, enlist, change);
-  // What is only suspended may come back as it was.
-  const succeeds = revocation.subject.kind === 'key' && revocation.reason !== 'certificateHold';
-  for (const workload of succeeds ? touched.workloads : []) await startSuccessor(tx, workload, enlist);
+  for (const workload of mayBeSucceeded(revocation) ? touched.workloads : []) await startSuccessor(tx, workload, before.get(workload) ?? null, enlist);
   await enlist(tx, run, null);
   const body = {
     id: revocation.id,

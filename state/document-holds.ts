@@ -69,7 +69,7 @@ async function baselinesOfRevoked(db: Db): Promise<readonly { readonly kbs: stri
   const { rows } = await db.query<{ kbs: string; path: string; revocation: string }>(
     `select b.name as kbs, d.path, r.path as revocation from brokers b
      join documents d on d.digest = b.baseline and d.kind = 'Baseline' and d.verdict = 'accepted'
-     join documents r on r.kind = 'Revocation' and r.verdict = 'accepted' and r.subject ->> 'kind' = 'signer' and r.subject ->> 'person' = any(d.approved_by)
+     join documents r on r.kind = 'Revocation' and r.verdict = 'accepted' and r.lifted_by is null and r.subject ->> 'kind' = 'signer' and r.subject ->> 'person' = any(d.approved_by)
        and d.judged_at >= coalesce((r.subject ->> 'since')::timestamptz, '-infinity')
      order by b.name, r.path collate "C"`,
   );

@@ -9,13 +9,13 @@ import { liftBar, type Reinstatement } from '#src/domain/judge-reinstatement.ts'
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Run } from '#src/domain/run.ts';
 import { targetOf } from '#src/domain/target.ts';
-import { lockBrokers, raiseGenerations } from './brokers.ts';
+import { brokerRows, lockBrokers, raiseGenerations } from './brokers.ts';
 import type { Db } from './database.ts';
 import { brokersNaming, liftEntries } from './deny-list.ts';
 import { appendEvent } from './events.ts';
 import { appendReceipt } from './receipts.ts';
 import { type Touched, touchedBy } from './revocations.ts';
-import { drawRunId, type Enlist, endRun, lockWorkloads, openRun } from './runs.ts';
+import { drawRunId, type Enlist, endRun, lockWorkloads, openRun, runsWaitingFor } from './runs.ts';
 import { changeTarget, reopen, standings } from './targets.ts';
 
 // ---------------------------------------------------------------- acceptance
@@ -229,7 +229,8 @@ export async function lift(
   );
   if (freed.length !== Object.keys(expected).length || freed.some((row) => expected[row.rotation] !== row.path_number)) return null;
   const naming = await brokersNaming(tx, revocation);
-  const generations = await raiseGenerations(tx, [...new Set([...naming, ...freed.flatMap((row) => (row.went_live ? row.kbs : []))])].sort());
+  const changed = (await isEverywhere(tx, revocation)) ? (await brokerRows(tx)).map(({ name }) => name) : naming;
+  const generations = await raiseGenerations(tx, [...new Set([...changed, ...freed.flatMap((row) => (row.went_live ? row.kbs : []))])].sort());
   const because = `${await pathOf(tx, revocation)} was lifted by ${await pathOf(tx, reinstatement)}`;
   for (const kbs of naming) await liftEntries(tx, kbs, revocation, reinstatement);
   await changeAll(tx, workloads, enlist, async () => {
@@ -239,7 +240,21 @@ export async function lift(
     for (const row of freed) await reopenFreed(tx, row, because);
   });
   await endRevoking(tx, revocation, because);
+  // A baseline or a platform of a signer who counts again holds nobody any more.
+  for (const run of await runsWaitingFor(tx, ['Revoked'])) await enlist(tx, run, null);
   return generations;
+}
+
+/**
+ * Whether what any KBS should hold may change though no revision of it is freed: a value is good again for
+ * whoever lists it, and a platform counts again with its signer.
+ */
+async function isEverywhere(db: Db, revocation: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `select 1 from documents where digest = $1 and kind = 'Revocation' and verdict = 'accepted' and subject ->> 'kind' in ('reference-value', 'signer')`,
+    [revocation],
+  );
+  return rowCount !== 0;
 }
 
 async function pathOf(db: Db, digest: string): Promise<string> {

@@ -133,13 +133,16 @@ interface Standing extends Row {
   readonly at: Instant;
 }
 
-/** What a revocation would touch and refuse, as things stand. Of what is not known yet nothing: it is refused when it appears. */
-export async function reachOf(db: Db, subject: RevocationSubject, loaders: Loaders): Promise<Reach> {
+/**
+ * What a revocation would touch and refuse, as things stand. Of what is not known yet nothing: it is
+ * refused when it appears. `before`: others that are taken to be accepted already, though no row says so.
+ */
+export async function reachOf(db: Db, subject: RevocationSubject, loaders: Loaders, before: readonly RevocationSubject[] = []): Promise<Reach> {
   const found = await rowsOf(db, subject);
   const none = { denied: { paths: [], initData: [], devices: [] }, sharing: [] };
   if (found !== null) return { ...none, ...touchedOf(subject, found), denied: { ...none.denied, ...namedBy(subject) } };
   const standing = await standingOf(db, loaders);
-  const revocations = [...(await standingRevocations(db)), { subject, at: null }];
+  const revocations = [...(await standingRevocations(db)), ...[...before, subject].map((one) => ({ subject: one, at: null }))];
   const subjects = revocations.map((one) => one.subject);
   if (subject.kind !== 'target') return { ...none, ...touchedOf(subject, await fallenOf(db, standing, subject, revocations, loaders)) };
   const initData = initDataOfTargets(

@@ -68,7 +68,8 @@ export async function changeTarget(tx: Db, workload: string, enlist: Enlist, cha
   const after = targetOf(await standings(tx, workload));
   if (after !== null && after.id !== before?.id && after.wentLive) await reopen(tx, workload, after, 'it is the target again');
   await replan(tx, workload);
-  for (const run of await openRuns(tx, workload)) await enlist(tx, run, null);
+  // A revocation of several workloads waits for the target of each; last, so that nothing more is locked behind its row.
+  for (const run of [...(await openRuns(tx, workload)), ...(await openRuns(tx, '*'))]) await enlist(tx, run, null);
 }
 
 /** Inserts what the plan finds missing, until it finds nothing. */
@@ -135,26 +136,41 @@ export async function startEpoch(tx: Db, workload: string, revision: number, enl
   return started.rotation;
 }
 
+interface Sealed {
+  readonly sealing: number;
+  readonly digest: string;
+  readonly serial: number;
+  readonly kbs: string[];
+}
+
 /**
- * The same release under the next key, where the revocation of its key leaves the workload with nothing
- * to run: re-encrypted, never rewrapped (R23), from the ciphertext that is there. What is opened with a
- * key that may be in wrong hands is checked against the manifest that the release's signers named.
- * Nothing where the release itself is revoked, or was never sealed: the workload is held then. In the
- * caller's transaction, after the change; returns the rotation's id.
+ * What a workload goes on with under the next key, where the revocation of a key leaves it with nothing
+ * to run: what it ran until then (`before`), which need not be its newest, or where it was held already
+ * its newest. null: nothing, and it is held: something is left to run, the release itself is revoked,
+ * or it was never sealed. `known`: as revisions stand after the revocation.
  */
-export async function startSuccessor(tx: Db, workload: string, enlist: Enlist): Promise<string | null> {
-  const known = await standings(tx, workload);
+export async function successorOf(db: Db, workload: string, known: readonly PlannedOf[], before: number | null): Promise<Sealed | null> {
   const [newest] = [...known].sort(newestFirst);
-  if (newest === undefined || targetOf(known) !== null || !newest.revoked || newest.withdrawn || newest.state === 'retired') return null;
+  const last = known.find(({ id }) => id === before) ?? newest;
+  if (last === undefined || targetOf(known) !== null || !last.revoked || last.withdrawn || last.state === 'retired') return null;
   // No key has the epoch 0: what is found forbids the release under any key.
-  if ((await revokedBy(tx, { workload, serial: newest.release.serial, epoch: 0 })) !== null) return null;
-  const { rows } = await tx.query<{ sealing: number; digest: string; serial: number; kbs: string[] }>(
+  if ((await revokedBy(db, { workload, serial: last.release.serial, epoch: 0 })) !== null) return null;
+  const { rows } = await db.query<Sealed>(
     `select r.sealing, r.release as digest, r.serial, r.kbs from revisions r join sealings s on s.id = r.sealing
      where r.id = $1 and exists (select 1 from receipts c where c.run = s.rotation and c.step = 'encrypt-weights')`,
-    [newest.id],
+    [last.id],
   );
-  const [row] = rows;
-  if (row === undefined) return null;
+  return rows[0] ?? null;
+}
+
+/**
+ * Starts it (`successorOf`): the same release, re-encrypted, never rewrapped (R23), from the ciphertext
+ * that is there. What is opened with a key that may be in wrong hands is checked against the manifest
+ * that the release's signers named. In the caller's transaction, after the change; returns the rotation's id.
+ */
+export async function startSuccessor(tx: Db, workload: string, before: number | null, enlist: Enlist): Promise<string | null> {
+  const row = await successorOf(tx, workload, await standings(tx, workload), before);
+  if (row === null) return null;
   const started: { rotation: string | null } = { rotation: null };
   await changeTarget(tx, workload, enlist, async () => {
     started.rotation = await insertAdopted(tx, workload, row, { kind: 'new', source: row.sealing });

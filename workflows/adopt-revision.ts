@@ -13,6 +13,7 @@ import { patchTemplate } from './steps/patch-template.ts';
 import { publishPolicy } from './steps/publish-policy.ts';
 import { publishReferenceValues } from './steps/publish-reference-values.ts';
 import { putResource } from './steps/put-resource.ts';
+import { tryFirstPods } from './steps/try-first-pods.ts';
 
 /**
  * Brings a revision into service beside the one in use, taking nothing away.
@@ -34,6 +35,7 @@ export const adoptRevision: Workflow = {
     publishPolicy, //          effect: last of the three only because it is the one that can be asked whether it is there
     confirmPublished, //       decision: all three are there, and no older write can land on top of them: from here on pods may rely on it
     patchTemplate, //          effect [preflight-passes, fields-are-ours, window-is-open]: only after published, because a pod that restarts takes the new template at once
+    tryFirstPods, //           effect: of what came back from a revocation, whose roll is held until its first pods have proven it; before the rest follows
     movePods, //               effect: watched pod by pod; ready is not attested
     confirmServing, //         decision [workload-is-attested, fields-are-ours]: a second look, when the soak is over; only this lets the old one be closed
   ],

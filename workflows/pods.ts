@@ -10,6 +10,7 @@ import { grantOf } from '#src/domain/want.ts';
 import { earliest, type Instant, later } from '#src/instant.ts';
 import type { Ledger } from '#src/ledger.ts';
 import type { Cluster, Pod } from '#src/world.ts';
+import { isMarked } from './hold-roll.ts';
 import { askEach, requireAnswers, withoutOf } from './reach.ts';
 import type { Look } from './step.ts';
 import { ROTATION_ANNOTATION, rotationOf } from './template.ts';
@@ -100,6 +101,22 @@ export async function attestedBoots(look: Asking, known: Known, target: TargetDo
   return countAll(look, known, target, boots);
 }
 
+/**
+ * The first pod of a target that serves, is the release's, was attested and has fetched the key at the
+ * revision's path, whatever the others do. Bad, with what was found of the last of them, where there is none. Throws Fault.
+ */
+export async function attestedAmong(look: Look, known: Known, target: TargetDocument, cluster: Cluster): Promise<Answer<Json>> {
+  const pods = await sightPods(cluster, look.ledger, target);
+  let answer: Answer<Json> = bad('PodsMissing', `${targetName(target)}: none runs the new template`);
+  for (const pod of pods.filter((one) => one.annotations[ROTATION_ANNOTATION] === known.rotation && !isFinished(one))) {
+    const boot = serving(known, { target, cluster }, pod, new Map());
+    const counted = boot.kind === 'bad' ? boot : await countAll(look, known, target, [boot.value]);
+    if (counted.kind === 'bad') answer = counted;
+    else return { kind: 'good', value: counted.value.map(evidenceOf) };
+  }
+  return answer;
+}
+
 /** Pods by what tells them apart: uid, and the address that a KBS sees. Two clusters may use the same network where each has a KBS of its own. */
 type Told = Map<string, string>;
 
@@ -112,6 +129,7 @@ async function lookAtTarget(look: Look, known: Known, { target, cluster }: Place
   const found = await cluster.object(target);
   if (found === null) return bad('NotFound', targetName(target));
   if (rotationOf(found.object) !== known.rotation) return bad('TemplateOutdated', targetName(target));
+  if (isMarked(found.annotations)) return bad('PodsNotMoved', `${targetName(target)}: the roll is held`);
   const pods = await sightPods(cluster, look.ledger, target);
   const moved = movedOf(known, target, pods, found.replicas);
   if (moved.kind === 'bad') return moved;

@@ -212,14 +212,7 @@ function takingFacts({ touches, targets, denied, sharing, referenceValues, still
     ...denied.paths.map((path): Fact => ['refuses', say`the path ${path}, at every KBS`]),
     ...sharing.map((name): Fact => ['attention', say`${name} has the same init-data: it cannot be told apart, and is refused with it`]),
     ...referenceValues.map(valueFact),
-    ...targets.map(
-      ({ workload, before, after }): Fact => [
-        'target',
-        after === null
-          ? say`${workload} has no successor, and is held: nothing good is left to run`
-          : say`${workload} ${before === after ? 'stays on' : 'falls back to'} ${after}`,
-      ],
-    ),
+    ...targets.map(({ workload, before, after, successor }): Fact => ['target', nextWords(workload, before, after, successor)]),
     ...stillGivenBy.map(
       ({ workload, name, epoch }): Fact => [
         'attention',
@@ -231,12 +224,20 @@ function takingFacts({ touches, targets, denied, sharing, referenceValues, still
   ];
 }
 
+function nextWords(workload: string, before: string | null, after: string | null, successor: string | null): Words {
+  if (after !== null) return say`${workload} ${before === after ? 'stays on' : 'falls back to'} ${after}`;
+  if (successor !== null) return say`${workload} goes on as ${successor}: the same release under its next key, re-encrypted; until then no pod of it starts`;
+  return say`${workload} has no successor, and is held: nothing good is left to run`;
+}
+
 function touchedWords(touched: TakingForecast['touches'][number]): Words {
   const { keyId, pods } = touched;
   return [
     ...revisionWords(touched),
     ...(keyId === null ? [] : say`; its key is ${keyId}`),
-    ...(pods === null ? [] : say`; ${pods} pods lose it at their next restart`),
+    ...Object.entries(pods ?? {}).flatMap(
+      ([target, names]) => say`; pods of ${target} that lose it at their next restart (${names.length}): ${names.join(', ')}`,
+    ),
   ];
 }
 

@@ -9,6 +9,7 @@ const SENTENCES: Readonly<Record<string, string>> = {
   'adopt-revision/publish-policy': 'Who may fetch them, asked for and seen.',
   'adopt-revision/confirm-published': 'All three are there, and nothing older can land on them.',
   'adopt-revision/patch-template': 'The workload’s template names the new key.',
+  'adopt-revision/try-first-pods': 'What came back from a revocation proves itself on its first pods.',
   'adopt-revision/move-pods': 'Every pod attested, fetched the new key, and serves.',
   'adopt-revision/confirm-serving': 'The soak is over, and a fresh look says the same.',
   'retire-revision/close': 'The target serves; this one is on its way out.',

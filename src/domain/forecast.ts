@@ -93,10 +93,18 @@ export interface ReleaseForecast {
 /** What a revocation, or a withdrawal, would bring about. */
 export interface TakingForecast {
   readonly kind: 'revocation' | 'withdrawal';
-  /** `keyId`: the key store's, null where none was made; `pods`: those counted when it was rolled, which lose service at their next restart. */
-  readonly touches: readonly (RevisionName & { readonly keyId: string | null; readonly pods: number | null })[];
-  /** What each workload would run then; `after` null: it would be held. */
-  readonly targets: readonly { readonly workload: string; readonly before: string | null; readonly after: string | null }[];
+  /**
+   * `keyId`: the key store's, null where none was made; `pods`: by the target's name, those that its last roll counted, which lose
+   * service at their next restart; null: it was never rolled, or no pod runs it any more.
+   */
+  readonly touches: readonly (RevisionName & { readonly keyId: string | null; readonly pods: Readonly<Record<string, readonly string[]>> | null })[];
+  /** What each workload would run then; `after` null: nothing that there is, but `successor`, under the next key; both null: it would be held. */
+  readonly targets: readonly {
+    readonly workload: string;
+    readonly before: string | null;
+    readonly after: string | null;
+    readonly successor: string | null;
+  }[];
   /** Refused by every KBS, whatever asks for it there. */
   readonly denied: Denied;
   /** Targets whose init-data is that of the one that is revoked, as `<workload> s<serial> <target>`: nobody can tell them apart. */

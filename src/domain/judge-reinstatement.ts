@@ -9,16 +9,10 @@ export type Reinstatement = Checked<ReinstatementDocument>;
 
 /** Why something is not lifted. */
 interface Bar {
-  readonly kind: 'waiting' | 'refused';
+  readonly kind: 'refused';
   readonly reason: Reason;
   readonly about: string;
 }
-
-/**
- * What a lift is built for: what revokes revisions, and what names guests in the proxies' deny-list. A
- * subject that is not here stays revoked whoever asks, until somebody has said what lifting it means.
- */
-const LIFTED: readonly RevocationDocument['subject']['kind'][] = ['key', 'release', 'workload', 'all', 'device', 'target'];
 
 /**
  * Judges a reinstatement: signed by enough recoverers, who are never one alone by the rules of the trust
@@ -35,12 +29,10 @@ export function verifyReinstatement(evidence: Evidence, now: Instant | null): Ju
 }
 
 /**
- * What stands against lifting an accepted revocation; null: nothing. Only `certificateHold` says that it
- * may be taken back (RFC 5280 §5.3.1); every other reason says that the thing itself is not to be trusted
- * any more, and the way on is a successor. Pure.
+ * What stands against lifting an accepted revocation, whatever it is of; null: nothing. Only
+ * `certificateHold` says that it may be taken back (RFC 5280 §5.3.1); every other reason says that the
+ * thing itself is not to be trusted any more, and the way on is a successor. Pure.
  */
-export function liftBar(path: string, { id, reason, subject }: Pick<RevocationDocument, 'id' | 'reason' | 'subject'>): Bar | null {
-  if (reason !== 'certificateHold') return { kind: 'refused', reason: 'NotASuspension', about: `${path}: revocation: ${id} says ${reason}` };
-  if (LIFTED.includes(subject.kind)) return null;
-  return { kind: 'waiting', reason: 'NotSupportedYet', about: `${path}: revocation: ${id} is of a ${subject.kind}: lifting it is not built yet` };
+export function liftBar(path: string, { id, reason }: Pick<RevocationDocument, 'id' | 'reason'>): Bar | null {
+  return reason === 'certificateHold' ? null : { kind: 'refused', reason: 'NotASuspension', about: `${path}: revocation: ${id} says ${reason}` };
 }

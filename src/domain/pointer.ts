@@ -48,12 +48,12 @@ export function readPointer(object: Json, pointer: string): Json | undefined {
 }
 
 /**
- * The patch that sets these fields to these texts. A missing last segment of a map is added;
- * anything else missing is refused, and so is a pointer to what is not text. What is equal already
+ * The patch that sets these fields to these texts, or numbers. A missing last segment of a map is added;
+ * anything else missing is refused, and so is a pointer to what is not of the same kind. What is equal already
  * is left out: no operations means that nothing would change. Each list element passed is tested
  * to bear its name.
  */
-export function patchOf(object: Json, fields: Readonly<Record<string, string>>): Patch {
+export function patchOf(object: Json, fields: Readonly<Record<string, string | number>>): Patch {
   const tests = new Map<string, PatchOperation>();
   const changes: PatchOperation[] = [];
   for (const [pointer, value] of Object.entries(fields)) {
@@ -62,7 +62,8 @@ export function patchOf(object: Json, fields: Readonly<Record<string, string>>):
     if (way.segments.length === 0) return { kind: 'bad', pointer, what: 'the whole object cannot be set' };
     const present = way.values[way.segments.length];
     if (present === value) continue;
-    if (present !== undefined && typeof present !== 'string') return { kind: 'bad', pointer, what: `there is ${nameOf(present)}, not text` };
+    if (present !== undefined && typeof present !== typeof value)
+      return { kind: 'bad', pointer, what: `there is ${nameOf(present)}, not ${typeof value === 'string' ? 'text' : 'a number'}` };
     for (const test of way.tests) tests.set(test.path, test);
     changes.push({ op: present === undefined ? 'add' : 'replace', path: way.path, value });
   }

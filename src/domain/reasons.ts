@@ -201,6 +201,10 @@ export const reasons = {
   PodsNotMoved: { next: 'wait', help: 'Pods still run the old template. See the workload’s roll-out.' },
   PodNotReady: { next: 'wait', help: 'The named pod does not serve yet. See its events and its start-up log.' },
   PodNotAttested: { next: 'wait', help: 'The named pod has not fetched the new key with a good attestation. See the proxy’s last decision for its address.' },
+  FirstPodsNotAttested: {
+    next: 'wait',
+    help: 'What was reinstated is held at its first pods: none has fetched the key at its new path with a good attestation. See their events and the proxy’s last decision for their addresses.',
+  },
   AttestationInvalid: { next: 'stop', help: 'The attestation result does not verify. Compare `attestationSigners` with the attestation service’s signer.' },
   MeasurementMismatch: { next: 'stop', help: 'The guest is not the approved one. Correct the guest, or approve its measurement in a release.' },
   Soaking: { next: 'wait', help: 'The pods serve; they are looked at again when `soakSeconds` is over.' },

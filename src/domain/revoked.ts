@@ -2,7 +2,7 @@
 import { Fault } from '../errors.ts';
 import { earliest, type Instant, parseInstant } from '../instant.ts';
 import type { BaselineDocument, PlatformDocument, ReleaseDocument } from './documents/release.ts';
-import type { RevocationSubject } from './documents/trust.ts';
+import type { RevocationDocument, RevocationSubject } from './documents/trust.ts';
 import { initDataClaim } from './init-data.ts';
 import { canonicalJson, type Json } from './json.ts';
 import type { Release } from './release.ts';
@@ -101,4 +101,9 @@ export function fieldWithRevoked(document: ReleaseDocument | PlatformDocument | 
     if (field !== null) return field;
   }
   return null;
+}
+
+/** Whether a workload that it leaves with nothing to run may go on under its next key: a key was revoked, and for good. What is only suspended may come back as it was. */
+export function mayBeSucceeded({ subject, reason }: Pick<RevocationDocument, 'subject' | 'reason'>): boolean {
+  return subject.kind === 'key' && reason !== 'certificateHold';
 }

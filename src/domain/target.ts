@@ -14,12 +14,14 @@ export function newestFirst(a: Standing, b: Standing): number {
 /**
  * What a workload should run (DESIGN §8): the newest revision accepted, unless it is revoked,
  * withdrawn or retired; then the newest of those live, published, serving or closing that are neither
- * revoked nor withdrawn; else none: the workload is held.
+ * revoked nor withdrawn, or that were made after it: the next key of what was fallen back to. Else none:
+ * the workload is held.
  */
 export function targetOf<S extends Standing>(revisions: readonly S[]): S | null {
   const sorted = [...revisions].sort(newestFirst);
   const newest = sorted[0];
   if (newest === undefined) return null;
   if (!newest.revoked && !newest.withdrawn && newest.state !== 'retired') return newest;
-  return sorted.find((known) => WANTED_STATES.includes(known.state) && !known.revoked && !known.withdrawn) ?? null;
+  const mayRun = ({ state, id }: S): boolean => WANTED_STATES.includes(state) || (id > newest.id && state !== 'retired');
+  return sorted.find((known) => mayRun(known) && !known.revoked && !known.withdrawn) ?? null;
 }

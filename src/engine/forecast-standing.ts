@@ -1,14 +1,16 @@
 /** How revisions would stand after acceptances that are in no row yet, and what a revocation or a withdrawal takes. Reads; writes nothing. */
+import type { RevocationSubject } from '#src/domain/documents/trust.ts';
 import type { ReinstatementForecast, RevisionName, TakingForecast } from '#src/domain/forecast.ts';
 import { type Outlook, outlookOf } from '#src/domain/outlook.ts';
 import type { PlannedOf } from '#src/domain/plan.ts';
 import type { Known } from '#src/domain/release.ts';
+import { mayBeSucceeded } from '#src/domain/revoked.ts';
 import { targetOf } from '#src/domain/target.ts';
 import type { Db } from '#state/database.ts';
 import { freedBy } from '#state/reinstatements.ts';
 import { knownRevisions } from '#state/revisions.ts';
 import { type Reach, reachOf, revokedBy } from '#state/revocations.ts';
-import { standings } from '#state/targets.ts';
+import { standings, successorOf } from '#state/targets.ts';
 import type { Loaders } from '#state/want.ts';
 import type { Acceptable } from './finding.ts';
 
@@ -29,9 +31,10 @@ export async function standingAfter(
   loaders: Loaders,
 ): Promise<readonly PlannedOf[]> {
   let there: readonly PlannedOf[] = await standings(db, workload);
-  for (const one of before) {
+  for (const [index, one] of before.entries()) {
     if (one.kind === 'release' && one.release.workload === workload) there = (await withRelease(db, there, one, known)).known;
-    if (one.kind === 'revocation' || one.kind === 'withdrawal') there = marked(there, (await takenBy(db, one, loaders)).revisions, one.kind);
+    if (one.kind === 'revocation' || one.kind === 'withdrawal')
+      there = marked(there, (await takenBy(db, one, before.slice(0, index), loaders)).revisions, one.kind);
   }
   return there;
 }
@@ -59,8 +62,9 @@ function marked(known: readonly PlannedOf[], ids: readonly number[], kind: Takin
 /** What a withdrawal denies: nothing. */
 const NOTHING_DENIED = { denied: { paths: [], initData: [], devices: [] }, sharing: [] };
 
-async function takenBy(db: Db, taking: Taking, loaders: Loaders): Promise<Pick<Reach, 'revisions' | 'denied' | 'sharing'>> {
-  if (taking.kind === 'revocation') return reachOf(db, taking.revocation.subject, loaders);
+/** `before`: what is merged before it. Two signers may leave too few together whom each of them alone does not. */
+async function takenBy(db: Db, taking: Taking, before: readonly Acceptable[], loaders: Loaders): Promise<Pick<Reach, 'revisions' | 'denied' | 'sharing'>> {
+  if (taking.kind === 'revocation') return reachOf(db, taking.revocation.subject, loaders, subjectsOf(before));
   const { workload, release } = taking.withdrawal;
   const { rows } = await db.query<{ id: number }>(`select id from revisions where workload = $1 and $2 = any(releases) and state <> 'retired'`, [
     workload,
@@ -76,18 +80,30 @@ export async function takingForecast(
   before: readonly Acceptable[],
   loaders: Loaders,
 ): Promise<Omit<TakingForecast, 'referenceValues'>> {
-  const { revisions: ids, denied, sharing } = await takenBy(db, taking, loaders);
+  const { revisions: ids, denied, sharing } = await takenBy(db, taking, before, loaders);
   const touched = await knownRevisions(db, { ids }, loaders.release);
   const targets: TakingForecast['targets'][number][] = [];
+  const gone = new Set<number>();
   for (const workload of [...new Set(touched.map(({ release }) => release.workload))].sort()) {
     const there = await standingAfter(db, workload, before, await knownRevisions(db, { workload }, loaders.release), loaders);
-    targets.push({ workload, before: runs(workload, targetOf(there)), after: runs(workload, targetOf(marked(there, ids, taking.kind))) });
+    const present = targetOf(there);
+    const left = marked(there, ids, taking.kind);
+    const after = targetOf(left);
+    const successor = after === null ? await successorName(db, workload, left, { taking, present, before }) : null;
+    targets.push({ workload, before: runs(workload, present), after: runs(workload, after), successor });
+    // Once a workload serves, no pod is left of what it ran before.
+    if (present?.state === 'serving') for (const { id } of there) if (id !== present.id) gone.add(id);
   }
+  const running = touched.filter(({ id }) => !gone.has(id));
+  const pods = await podsOf(db, running);
   // Of these the same bytes may be had at another path: a key is refused at all of its paths, and a workload has no other.
   const mayShare = taking.kind === 'revocation' && ['release', 'reference-value', 'signer', 'target'].includes(taking.revocation.subject.kind);
   return {
     kind: taking.kind,
-    touches: touched.map((known) => ({ ...nameOf(known.release.workload, known), keyId: known.sealing.facts.keyId ?? null, pods: podsOf(known) })),
+    touches: touched.map((known) => ({
+      ...{ ...nameOf(known.release.workload, known), keyId: known.sealing.facts.keyId ?? null },
+      pods: running.includes(known) ? (pods.get(known.id) ?? null) : null,
+    })),
     targets,
     denied,
     sharing,
@@ -98,9 +114,40 @@ export async function takingForecast(
   };
 }
 
-/** Pods that its last roll counted: they have the key in their memory until they restart. null: none was rolled. */
-function podsOf({ facts: { boots } }: Known): number | null {
-  return boots === undefined ? null : Object.values(boots).reduce((count, of) => count + of.length, 0);
+/** Pods that the last roll of each counted, by their targets' names: they have the key in their memory until they restart. None of one that was never rolled. */
+async function podsOf(db: Db, revisions: readonly Known[]): Promise<ReadonlyMap<number, NonNullable<TakingForecast['touches'][number]['pods']>>> {
+  const uidOf = (boot: string): string => boot.split('/')[0] ?? '';
+  const uids = revisions.flatMap(({ facts }) => Object.values(facts.boots ?? {}).flatMap((boots) => boots.map(uidOf)));
+  const { rows } = await db.query<{ uid: string; pod: string }>('select distinct pod_uid as uid, pod from boots where pod_uid = any($1)', [uids]);
+  const names = new Map(rows.map(({ uid, pod }) => [uid, pod]));
+  return new Map(
+    revisions.flatMap(({ id, facts: { boots } }) => {
+      if (boots === undefined) return [];
+      const named = Object.entries(boots).map(([target, of]) => [target, of.map((boot) => names.get(uidOf(boot)) ?? uidOf(boot)).sort()]);
+      return [[id, Object.fromEntries(named) as Record<string, readonly string[]>]];
+    }),
+  );
+}
+
+/** The revision that a workload goes on as where nothing else is left; null: none, or something merged before names its release. */
+async function successorName(
+  db: Db,
+  workload: string,
+  left: readonly PlannedOf[],
+  { taking, present, before }: { readonly taking: Taking; readonly present: PlannedOf | null; readonly before: readonly Acceptable[] },
+): Promise<string | null> {
+  if (taking.kind !== 'revocation' || !mayBeSucceeded(taking.revocation)) return null;
+  const successor = await successorOf(db, workload, left, present?.id ?? null);
+  if (successor === null) return null;
+  const names = (subject: RevocationSubject): boolean =>
+    subject.kind === 'all' ||
+    (subject.kind === 'workload' && subject.workload === workload) ||
+    (subject.kind === 'release' && subject.workload === workload && subject.serial === successor.serial);
+  return subjectsOf(before).some(names) ? null : `s${successor.serial}-v${Math.max(...left.map(({ sealing }) => sealing.epoch)) + 1}`;
+}
+
+function subjectsOf(before: readonly Acceptable[]): readonly RevocationSubject[] {
+  return before.flatMap((one) => (one.kind === 'revocation' ? [one.revocation.subject] : []));
 }
 
 /** What a reinstatement would free, and what would run then. */

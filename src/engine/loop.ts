@@ -113,6 +113,7 @@ const FOR_PODS: readonly Reason[] = [
   'PodsNotMoved',
   'PodNotReady',
   'PodNotAttested',
+  'FirstPodsNotAttested',
   'TemplateOutdated',
   'OldRevisionInUse',
   'MeasurementMismatch',

@@ -3,7 +3,7 @@
  * everything and takes each object one step further; a pass is made after each change and once a second.
  */
 import { createHash } from 'node:crypto';
-import { AS_CONTROLLER, type Ground, isActive, isReady, ownerOf, podsOf, recordEvent } from './kubernetes-ground.ts';
+import { AS_CONTROLLER, type Ground, isActive, isAvailable, ownerOf, podsOf, recordEvent } from './kubernetes-ground.ts';
 import { type ApiObject, at, type JsonMap, mapAt, numberAt, same, textAt, textsAt, withMetadata } from './kubernetes-json.ts';
 import { DEPLOYMENTS, type Kind, PODS, REPLICA_SETS } from './kubernetes-kinds.ts';
 import { fillReplicaSet } from './kubernetes-replica-sets.ts';
@@ -82,6 +82,7 @@ function rollDeployment(ground: Ground, deployment: ApiObject): void {
   const newest = Math.max(0, ...others.map(revisionOf));
   const revision = String(revisionOf(set) > newest ? revisionOf(set) : newest + 1);
   if (textsAt(set, 'metadata', 'annotations')[REVISION] !== revision) annotate(store, REPLICA_SETS, set, revision);
+  askPatience(store, set, numberAt(deployment, 'spec', 'minReadySeconds'));
   if (textsAt(deployment, 'metadata', 'annotations')[REVISION] !== revision) annotate(store, DEPLOYMENTS, deployment, revision);
   if (textAt(deployment, 'spec', 'strategy', 'type') === 'Recreate') recreate(ground, deployment, set.metadata.name);
   else roll(ground, deployment, set.metadata.name);
@@ -90,6 +91,13 @@ function rollDeployment(ground: Ground, deployment: ApiObject): void {
 function annotate(store: Store, kind: Kind, object: ApiObject, revision: string): void {
   const present = store.get(kind.resource, object.metadata.namespace ?? '', object.metadata.name) ?? object;
   store.put(kind.resource, withMetadata(present, { annotations: { ...textsAt(present, 'metadata', 'annotations'), [REVISION]: revision } }));
+}
+
+/** The set of the current template takes over how long its pods have to be ready; the others keep what they had. */
+function askPatience(store: Store, set: ApiObject, minReadySeconds: number): void {
+  const present = store.get(REPLICA_SETS.resource, set.metadata.namespace ?? '', set.metadata.name) ?? set;
+  if (numberAt(present, 'spec', 'minReadySeconds') === minReadySeconds) return;
+  store.put(REPLICA_SETS.resource, { ...present, spec: { ...mapAt(present, 'spec'), minReadySeconds } });
 }
 
 function makeReplicaSet({ store, verbs }: Ground, deployment: ApiObject, others: readonly ApiObject[]): ApiObject {
@@ -138,7 +146,8 @@ function roll(ground: Ground, deployment: ApiObject, currentName: string): void 
   if (current === undefined) return;
   const others = sets.filter((set) => set !== current && numberAt(set, 'spec', 'replicas') > 0);
   const wanted = (set: ApiObject): number => numberAt(set, 'spec', 'replicas');
-  const ready = (set: ApiObject): number => podsOf(store, set).filter((pod) => isActive(pod) && isReady(pod)).length;
+  const ready = (set: ApiObject): number =>
+    podsOf(store, set).filter((pod) => isActive(pod) && isAvailable(pod, numberAt(set, 'spec', 'minReadySeconds'), ground.now())).length;
   const total = sets.reduce((sum, set) => sum + wanted(set), 0);
   // One change a pass, as the real one: what it brings about is looked at first.
   const up = Math.min(replicas + surge - total, replicas - wanted(current));

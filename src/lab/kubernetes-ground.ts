@@ -67,6 +67,13 @@ export function isReady(pod: ApiObject): boolean {
   return listAt(pod, 'status', 'conditions').some((condition) => textAt(condition, 'type') === 'Ready' && textAt(condition, 'status') === 'True');
 }
 
+/** Whether the pod has been ready for as long as its owner asks: what counts as serving while a Deployment rolls. */
+export function isAvailable(pod: ApiObject, minReadySeconds: number, now: string): boolean {
+  const ready = listAt(pod, 'status', 'conditions').find((condition) => textAt(condition, 'type') === 'Ready' && textAt(condition, 'status') === 'True');
+  if (ready === undefined || minReadySeconds === 0) return ready !== undefined;
+  return Date.parse(textAt(ready, 'lastTransitionTime')) + minReadySeconds * 1000 <= Date.parse(now);
+}
+
 /** The reference of what an owner made to it. */
 export function ownerOf(owner: ApiObject): JsonMap {
   return { apiVersion: owner.apiVersion, kind: owner.kind, name: owner.metadata.name, uid: owner.metadata.uid, controller: true, blockOwnerDeletion: true };

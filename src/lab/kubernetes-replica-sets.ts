@@ -1,6 +1,6 @@
 /** The ReplicaSet controller: as many pods as are wanted, made and deleted in the order that was recorded. */
 
-import { AS_CONTROLLER, type Ground, isActive, isReady, ownerOf, podsOf, recordEvent } from './kubernetes-ground.ts';
+import { AS_CONTROLLER, type Ground, isActive, isAvailable, isReady, ownerOf, podsOf, recordEvent } from './kubernetes-ground.ts';
 import { type ApiObject, at, listAt, mapAt, numberAt, same, textAt } from './kubernetes-json.ts';
 import { PODS, REPLICA_SETS } from './kubernetes-kinds.ts';
 import { selectorOf } from './kubernetes-select.ts';
@@ -46,6 +46,7 @@ function tellSetStatus({ store, now }: Ground, set: ApiObject, failure: string |
   const pods = podsOf(store, set);
   const active = pods.filter(isActive);
   const ready = active.filter(isReady).length;
+  const available = active.filter((pod) => isAvailable(pod, numberAt(set, 'spec', 'minReadySeconds'), now())).length;
   const before = listAt(set, 'status', 'conditions')[0];
   const condition = {
     type: 'ReplicaFailure',
@@ -57,7 +58,8 @@ function tellSetStatus({ store, now }: Ground, set: ApiObject, failure: string |
   const status = {
     replicas: active.length,
     ...(active.length > 0 ? { fullyLabeledReplicas: active.length } : {}),
-    ...(ready > 0 ? { readyReplicas: ready, availableReplicas: ready } : {}),
+    ...(ready > 0 ? { readyReplicas: ready } : {}),
+    ...(available > 0 ? { availableReplicas: available } : {}),
     terminatingReplicas: pods.filter((pod) => at(pod, 'metadata', 'deletionTimestamp') !== undefined).length,
     observedGeneration: numberAt(set, 'metadata', 'generation'),
     ...(failure !== null ? { conditions: [condition] } : {}),

@@ -7,8 +7,27 @@ import { whyOf } from '#src/commands/why.ts';
 import type { ReleaseForecast, TakingForecast } from '#src/domain/forecast.ts';
 import { initDataClaim } from '#src/domain/init-data.ts';
 import type { Foreseen, Previewed } from '#src/engine/preview.ts';
+import { parseInstant } from '#src/instant.ts';
+import { sightBoots } from '#state/boots.ts';
+import { transaction } from '#state/database.ts';
+import { appendReceipt } from '#state/receipts.ts';
 import { revocationText, signedBy, yaml } from '../documents/people.ts';
-import { allRows, ann, checkOut, digestAt, imageOf, initDataFor, keyturn, releaseFiles, SPAWNING_SECONDS, type Stand, serving, withStand } from './stand.ts';
+import {
+  allRows,
+  ann,
+  bob,
+  checkOut,
+  cid,
+  digestAt,
+  imageOf,
+  initDataFor,
+  keyturn,
+  releaseFiles,
+  SPAWNING_SECONDS,
+  type Stand,
+  serving,
+  withStand,
+} from './stand.ts';
 
 const KEEP = {
   source: 'keep',
@@ -230,6 +249,74 @@ it(
   },
   SPAWNING_SECONDS * 1000,
 );
+
+it('takes several revocations of one branch together: of two signers each alone leaves enough, and both do not', async () => {
+  await withStand(async (stand) => {
+    await stand.merge(await releaseFiles(1, { previous: null, signers: [ann, bob, cid] }));
+    await serving(stand, 1);
+    const signer = async (person: string) => signedBy(`revocations/${person}.yaml`, revocationText(person, { kind: 'signer', person }), [ann]);
+    const taken = ({ documents }: Foreseen) =>
+      documents.map(({ path, forecast }) => [path, forecast?.kind === 'revocation' ? [forecast.touches.map(({ name }) => name), forecast.targets] : null]);
+    const held = [{ workload: 'w', before: 's1-v1', after: null, successor: null }];
+    for (const person of ['bob', 'cid']) {
+      await stand.propose(await signer(person));
+      expect(taken(await plan(stand))).toEqual([[`revocations/${person}.yaml`, [[], []]]]);
+    }
+    const both = { ...(await signer('bob')), ...(await signer('cid')) };
+    await stand.propose(both);
+    expect(taken(await plan(stand))).toEqual([
+      ['revocations/bob.yaml', [[], []]],
+      ['revocations/cid.yaml', [['s1-v1'], held]],
+    ]);
+    await stand.merge(both);
+    const { rows } = await stand.pool.query<{ revoked: boolean }>('select revoked_by is not null as revoked from revisions');
+    expect(rows, 'as it comes about').toEqual([{ revoked: true }]);
+  });
+});
+
+it('tells which pods a revocation takes from, and whether its workload has a successor', async () => {
+  await withServing(async (stand, first) => {
+    await stand.merge(await releaseFiles(2, { previous: digestAt(first, 'releases/w/1.yaml') }));
+    await serving(stand, 2);
+    const { rows: runs } = await stand.pool.query<{ serial: number; rotation: string }>('select serial, rotation from revisions order by serial');
+    for (const { serial, rotation } of runs) {
+      const facts = { boots: { 'lab/inference/chat': [`uid-${serial}/c`] } };
+      await transaction(stand.pool, (tx) =>
+        appendReceipt(tx, { run: rotation, step: 'move-pods', facts, evidence: null, proof: 'observed', verdicts: [], kept: [], moves: null }),
+      );
+      const boot = {
+        cluster: 'lab',
+        podUid: `uid-${serial}`,
+        containerId: 'c',
+        pod: `chat-${serial}`,
+        address: '127.64.0.1',
+        startedAt: parseInstant('2026-01-01T00:00:00Z'),
+      };
+      await sightBoots(stand.pool, [boot]);
+    }
+    const forecastOf = async (subject: Record<string, unknown>, reason = 'keyCompromise'): Promise<TakingForecast> => {
+      await stand.propose(await signedBy('revocations/r.yaml', revocationText('r', subject, { reason }), [ann]));
+      return only(await plan(stand), 'revocations/r.yaml').forecast satisfies unknown as TakingForecast;
+    };
+    const workload = await forecastOf({ kind: 'workload', workload: 'w' });
+    expect(
+      workload.touches.map(({ name, pods }) => [name, pods]),
+      'of what was replaced no pod is left',
+    ).toEqual([
+      ['s1-v1', null],
+      ['s2-v2', { 'lab/inference/chat': ['chat-2'] }],
+    ]);
+    expect(workload.targets).toEqual([{ workload: 'w', before: 's2-v2', after: null, successor: null }]);
+    await stand.pool.query(`update revisions set state = 'retired' where serial = 1`);
+    const key = { kind: 'key', workload: 'w', epoch: 2 };
+    expect((await forecastOf(key)).targets).toEqual([{ workload: 'w', before: 's2-v2', after: null, successor: 's2-v3' }]);
+    expect((await forecastOf(key, 'certificateHold')).targets, 'a suspension has none').toMatchObject([{ after: null, successor: null }]);
+    const together = await signedBy('revocations/a.yaml', revocationText('a', { kind: 'release', workload: 'w', serial: 2 }), [ann]);
+    await stand.propose({ ...together, ...(await signedBy('revocations/r.yaml', revocationText('r', key), [ann])) });
+    const both = only(await plan(stand), 'revocations/r.yaml').forecast satisfies unknown as TakingForecast;
+    expect(both.targets, 'nor one whose release goes with it').toMatchObject([{ after: null, successor: null }]);
+  });
+});
 
 it('tells what a reinstatement brings back and where, and that what is no suspension stays revoked', async () => {
   await withServing(async (stand, first) => {

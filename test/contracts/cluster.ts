@@ -89,6 +89,16 @@ export function clusterContract(name: string, open: () => Promise<ClusterStand>)
       expect(readPointer(object, '/spec/template/spec/containers/name=sidecar/image')).toBe(`registry.example/sidecar@sha256:${'1'.repeat(64)}`);
     });
 
+    it('sets whole numbers, one that is there and one that is not, and refuses text in their place', async () => {
+      await stand.create(deployment('paced', namespace, 0));
+      const pace = { '/spec/minReadySeconds': 5, '/spec/replicas': 1 };
+      const nothing = { fields: {}, annotations: {}, templateAnnotations: {} };
+      await cluster.patch(ref('paced'), { ...nothing, numbers: pace }, yes);
+      const object = (await cluster.object(ref('paced')))?.object ?? null;
+      expect([readPointer(object, '/spec/minReadySeconds'), readPointer(object, '/spec/replicas')]).toEqual([5, 1]);
+      expect(await reasonOf(cluster.patch(ref('paced'), { ...nothing, fields: { '/spec/replicas': '2' } }, yes))).toBe('PreflightFailed');
+    });
+
     it('touches an object by an annotation alone, without rolling it', async () => {
       await stand.create(deployment('touched', namespace, 1));
       const before = await cluster.object(ref('touched'));

@@ -48,7 +48,7 @@ it('a workload in motion: what serves, its target, and what each open run waits 
     const items = all(root, 'li', 'run');
     expect(items.map((item) => textOf(all(item, 'a')[0] ?? null))).toEqual(['adopt-revision s2-v2', 'retire-revision s1-v1']);
     expect(items.map((item) => all(item, 'a')[0]?.attributes.href)).toEqual(rows.map(({ id }) => `/rotations/${id}`));
-    expect(textOf(all(items[0] ?? root, 'p', 'what')[0] ?? null)).toContain('at move-pods, 10 of 11');
+    expect(textOf(all(items[0] ?? root, 'p', 'what')[0] ?? null)).toContain('at move-pods, 11 of 12');
     for (const [index, row] of rows.entries()) {
       const item = items[index] ?? root;
       expect(textOf(all(item, 'strong', 'reason')[0] ?? null)).toBe(row.waiting_for);

@@ -59,7 +59,7 @@ describe('after two rotations', () => {
     );
     const root = await page(stand, `/rotations/${rotation}`);
     expect(textOf(all(root, 'h1')[0] ?? null)).toBe('chat s2-v2 serving');
-    expect(ladder(root, rotation)).toHaveLength(11);
+    expect(ladder(root, rotation)).toHaveLength(12);
     expect(ladder(root, retire)).toHaveLength(7);
     const names = [...ladder(root, rotation), ...ladder(root, retire)];
     expect(names).toEqual(receipts.map(({ step }) => [step, 'done']));
@@ -143,6 +143,7 @@ it('a rotation on its way: done, now with what it waits for, and to come', async
       const root = await page(stand, `/rotations/${rotation}`);
       expect(ladder(root, rotation).slice(8)).toEqual([
         ['patch-template', 'done'],
+        ['try-first-pods', 'done'],
         ['move-pods', 'now'],
         ['confirm-serving', 'to come'],
       ]);
@@ -150,7 +151,7 @@ it('a rotation on its way: done, now with what it waits for, and to come', async
       const { rows } = await story.pool.query<{ waiting_for: string; about: string }>('select waiting_for, about from runs where id = $1', [rotation]);
       expect(present.map((rung) => textOf(all(rung, 'strong', 'reason')[0] ?? null))).toEqual([rows[0]?.waiting_for]);
       expect(textOf(section(root, `waits-${rotation}`))).toContain(rows[0]?.about);
-      expect(textOf(rungs(root, rotation)[10] ?? null)).toContain('Gates: workload-is-attested, fields-are-ours.');
+      expect(textOf(rungs(root, rotation)[11] ?? null)).toContain('Gates: workload-is-attested, fields-are-ours.');
       expect(textOf(section(root, 'pods'))).toContain('No receipt has counted a pod of it yet.');
     });
   });
@@ -170,6 +171,7 @@ it('a reopened rotation: the mark, what has to come about again, and the receipt
         ['confirm-published', 'done'],
         ['reopened', ''],
         ['patch-template', 'now'],
+        ['try-first-pods', 'to come'],
         ['move-pods', 'to come'],
         ['confirm-serving', 'to come'],
       ]);
@@ -179,7 +181,7 @@ it('a reopened rotation: the mark, what has to come about again, and the receipt
       expect(textOf(byId(revoked, 'main'))).toMatch(/revoked by revocations\//);
       await engine.drive();
       const again = ladder(await page(stand, `/rotations/${rotation}`), rotation);
-      expect(again.map(([name]) => name)).toHaveLength(12);
+      expect(again.map(([name]) => name)).toHaveLength(13);
       expect(again.filter(([, state]) => state === 'done')).toHaveLength(11);
     });
   });

@@ -2,6 +2,8 @@
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { takeIn } from '#src/engine/intake.ts';
+import { ensureBrokers } from '#state/brokers.ts';
+import { heldWorkloads } from '#state/document-holds.ts';
 import { documentLoaders } from '#state/document-loaders.ts';
 import { type Files, type Person, revocationText, signedBy, yaml } from '../documents/people.ts';
 import { ann, type Bench, bob, cid, digestAt, release, revocation, START, verdicts, withBench } from './intake-parts.ts';
@@ -135,14 +137,44 @@ describe('a reinstatement', () => {
       expect(await runs(pool)).toBe(0);
     }));
 
-  it('of what this version cannot lift waits, and lifts nothing', () =>
+  it('of a reference value or of a signer is taken in like any other', () =>
     withSuspended(async ({ pool, push }) => {
       await push(await suspension('values', { kind: 'reference-value', name: 'svn', value: '1' }));
       await push(await suspension('person', { kind: 'signer', person: 'cid' }));
       await push(await reinstatement('a', 'values'));
       await push(await reinstatement('b', 'person'));
-      expect([await verdictOf(pool, 'a'), await verdictOf(pool, 'b')]).toEqual(['waiting NotSupportedYet', 'waiting NotSupportedYet']);
-      expect(await runs(pool)).toBe(0);
+      expect([await verdictOf(pool, 'a'), await verdictOf(pool, 'b')]).toEqual(['accepted', 'accepted']);
+      expect(await runs(pool)).toBe(2);
+    }));
+
+  it('of a signer may not rest on that signer', () =>
+    withSuspended(async ({ pool, push }) => {
+      await push(await suspension('person', { kind: 'signer', person: 'bob' }));
+      await push(await reinstatement('self', 'person', [ann, bob]));
+      expect(await verdictOf(pool, 'self')).toBe('waiting Revoked');
+      const { 'reinstatements/self.yaml': _, ...late } = await reinstatement('self', 'person', [cid]);
+      await push(late);
+      expect(await verdictOf(pool, 'self')).toBe('accepted');
+    }));
+});
+
+describe('a signer whose suspension was lifted', () => {
+  it('is counted from then on: what waited for the signature is accepted, and no baseline of it holds anybody', () =>
+    withBench(async ({ pool, push, intake }) => {
+      await ensureBrokers(pool, [{ name: 'main', repository: 'eu' }]);
+      const baseline = { apiVersion: 'keyturn.dev/v1alpha1', kind: 'Baseline', kbs: 'main', version: 1, takeover: true };
+      const text = yaml({ ...baseline, referenceValues: {}, attestationPolicies: {}, grants: [] });
+      await push({ ...START, ...(await release(1, null, [ann, cid])), ...(await signedBy('baseline/main/1.yaml', text, [ann, bob])) });
+      await push(await suspension('person', { kind: 'signer', person: 'bob' }));
+      await push({ ...(await release(1, null, [ann, bob], 'v')) });
+      const holds = async () => [...(await heldWorkloads(pool))].map(([workload, { reason }]) => `${workload} ${reason}`);
+      expect([(await verdicts(pool))['releases/v/1.yaml'], await holds()]).toEqual(['waiting Revoked', ['w Revoked']]);
+      const files = await reinstatement('again', 'person', [ann, cid]);
+      await push(files);
+      expect((await verdicts(pool))['releases/v/1.yaml'], 'accepted is not yet lifted').toBe('waiting Revoked');
+      await pool.query(`update documents set lifted_by = $1 where path = 'revocations/person.yaml'`, [digestAt(files, 'reinstatements/again.yaml')]);
+      await takeIn(intake);
+      expect([(await verdicts(pool))['releases/v/1.yaml'], await holds()]).toEqual(['accepted', []]);
     }));
 });
 

@@ -86,6 +86,20 @@ describe('a lab cluster', () => {
     await expect.poll(async () => (await ready()).filter(({ annotations }) => annotations['keyturn.dev/rotation'] !== undefined).length, patience).toBe(3);
   });
 
+  it('replaces no second pod while the first of the new template has to be ready for longer than anybody waits', async () => {
+    lab.create(workload(stand));
+    await expect.poll(async () => (await ready()).length, patience).toBe(3);
+    const numbers = { '/spec/minReadySeconds': 2_147_483_646, '/spec/progressDeadlineSeconds': 2_147_483_647 };
+    await cluster.patch(target, { ...change({}), numbers }, async () => true);
+    const isNew = ({ annotations }: Pod): boolean => annotations['keyturn.dev/rotation'] !== undefined;
+    // Ready, and not available: what its controller has seen when it stops.
+    await expect.poll(status, patience).toMatchObject({ observedGeneration: 2, readyReplicas: 3, availableReplicas: 2, updatedReplicas: 1 });
+    expect((await ready()).filter(isNew)).toHaveLength(1);
+    const go = { '/spec/minReadySeconds': 0, '/spec/progressDeadlineSeconds': 600 };
+    await cluster.patch(target, { fields: {}, numbers: go, annotations: {}, templateAnnotations: {} }, async () => true);
+    await expect.poll(async () => (await ready()).filter(isNew).length, patience).toBe(3);
+  });
+
   it('restarts a pod in place: the same pod at the same address, another container, another fetch', async () => {
     lab.create(workload(stand));
     await expect.poll(async () => (await ready()).length, patience).toBe(3);

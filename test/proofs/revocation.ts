@@ -242,6 +242,7 @@ async function fellBack(proof: Proof, setting: Setting): Promise<void> {
   proof.same('its run was reopened, and patched, moved and confirmed again', adopted.slice(adopted.indexOf('reopened')), [
     'reopened',
     'patch-template',
+    'try-first-pods',
     'move-pods',
     'confirm-serving',
   ]);

@@ -3,8 +3,13 @@ import { keyPath } from '#src/domain/paths.ts';
 import { openRevocationRecords } from '#src/domain/revocation-record.ts';
 import { verifyExport } from '#src/domain/verify-export.ts';
 import { keep } from '#src/engine/keeper.ts';
+import { makeRevokedLook } from '#src/engine/look.ts';
+import { acceptRelease } from '#state/acceptance.ts';
+import { transaction } from '#state/database.ts';
 import { exportReceipts, runReceipts } from '#state/receipts.ts';
+import { readRun } from '#state/runs.ts';
 import { revoke } from '#workflows/revoke.ts';
+import { evictPods } from '#workflows/steps/evict-pods.ts';
 import { testRelease } from '../world/release.ts';
 import { granted, type Story, stored, tell, testRevocation } from '../world/story.ts';
 
@@ -68,6 +73,67 @@ it('a workload whose only key is revoked goes on under the next one, re-encrypte
     const [old] = test.kms.keys((await engine.known(1)).rotation);
     expect(old?.state).toBe('deactivated');
     expect((await stepsOf(story, KEY_1.digest)).at(-1)).toBe('disable-keys');
+  });
+});
+
+it('what was fallen back to goes on under its next key too, though the newest release is revoked and retired', async () => {
+  await tell({}, async (story) => {
+    const { engine, test, pool } = story;
+    for (const serial of [1, 2]) {
+      await engine.accept(testRelease({ serial, soakSeconds: 0, keepPreviousSeconds: serial === 1 ? 0 : 3600 }));
+      await engine.driveTo(serial, 'confirm-serving');
+    }
+    await engine.revoke(RELEASE_2);
+    await engine.drive(async () => (await engine.known(2)).state === 'retired' && (await engine.known(1)).state === 'serving');
+    await engine.revoke(KEY_1);
+    await engine.drive();
+    const { rows } = await pool.query('select r.serial, s.epoch, r.state from revisions r join sealings s on s.id = r.sealing order by r.id');
+    expect(rows).toEqual([
+      { serial: 1, epoch: 1, state: 'retired' },
+      { serial: 2, epoch: 2, state: 'retired' },
+      { serial: 1, epoch: 3, state: 'serving' },
+    ]);
+    expect(test.cluster.all().every(({ ready }) => ready)).toBe(true);
+    expect(stored(story)).toEqual([1]);
+  });
+});
+
+it('one of several workloads is woken by a change of the target of any of them', async () => {
+  await tell({}, async (story) => {
+    const { engine, pool } = story;
+    for (const workload of ['chat', 'embed']) await engine.accept(testRelease({ workload, serial: 1 }));
+    const revocation = testRevocation({ kind: 'all' });
+    await engine.revoke(revocation);
+    const { id } = await revokeRun(story, revocation.digest);
+    const woken: string[] = [];
+    await transaction(pool, (tx) => acceptRelease(tx, testRelease({ workload: 'embed', serial: 2 }), async (_, run) => void woken.push(run)));
+    expect(woken).toContain(id);
+  });
+});
+
+it('evicts at an object that was not there when the holders were listed, too', async () => {
+  await tell({}, async (story) => {
+    const { engine, test, pool } = story;
+    await engine.accept(testRelease({ serial: 1, keepPreviousSeconds: 3600 }));
+    await engine.driveTo(1, 'confirm-serving');
+    const [first] = test.cluster.all();
+    if (first === undefined) throw new Error('no pod');
+    const revocation = { ...KEY_1, evict: true };
+    await engine.revoke(revocation);
+    const run = await readRun(pool, (await revokeRun(story, revocation.digest)).id);
+    if (run === null) throw new Error('no run');
+    const look = await makeRevokedLook(engine.engine, run);
+    const listed = (holders: Readonly<Record<string, readonly string[]>>) => ({
+      ...look,
+      subject: { ...look.subject, facts: { ...look.subject.facts, holders } },
+    });
+    expect(await evictPods.observe(listed({ 'east/inference/chat': [] }))).toMatchObject({ kind: 'seen' });
+    expect(await evictPods.observe(listed({ 'east/inference/chat': [first.uid] }))).toMatchObject({
+      waitingFor: 'PodsNotEvicted',
+      about: expect.not.stringContaining('more'),
+    });
+    expect(await evictPods.observe(listed({}))).toMatchObject({ waitingFor: 'PodsNotEvicted', about: expect.stringContaining('and 2 more') });
+    expect(await evictPods.observe(listed({ 'west/inference/chat': [] }))).toMatchObject({ waitingFor: 'PodsNotEvicted' });
   });
 });
 

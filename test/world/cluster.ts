@@ -8,6 +8,9 @@ import type { TestBroker } from './broker.ts';
 import { done, type Network, refused } from './hazards.ts';
 import type { TestWeights } from './weights.ts';
 
+/** Longer than any test's clock is moved on between two ticks. */
+const STORY_SECONDS = 86_400 * 365;
+
 /** How a Deployment of the test world starts out: three replicas whose template names no key. */
 export interface DeploymentOptions {
   readonly name?: string;
@@ -39,7 +42,7 @@ export interface TestCluster extends Cluster {
   readonly tick: () => Promise<void>;
   readonly all: () => readonly TestPod[];
   /** A human writes a field of an object, past everybody. */
-  readonly edit: (name: string, fields: Readonly<Record<string, string>>) => void;
+  readonly edit: (name: string, fields: Readonly<Record<string, string | number>>) => void;
   readonly managedBy: (name: string, managers: WorkloadObject['managers']) => void;
   /** Its containers start again: a new boot, which has to attest and fetch anew. */
   readonly restart: (pod: TestPod) => Promise<void>;
@@ -169,7 +172,9 @@ export function openTestCluster(parts: Parts): TestCluster {
         const wanted = replicasOf(object);
         const running = pods.filter((pod) => pod.deployment === name);
         const old = running.find((pod) => !same(pod.template, templateOf(object)));
-        const allUp = running.length === wanted && running.every((pod) => pod.ready || !same(pod.template, templateOf(object)));
+        // In the world's terms a pod that has to be ready for longer than any story takes is never available.
+        const isHeld = Number(readPointer(object, '/spec/minReadySeconds') ?? 0) > STORY_SECONDS;
+        const allUp = running.length === wanted && running.every((pod) => !same(pod.template, templateOf(object)) || (pod.ready && !isHeld));
         if (old !== undefined && allUp) old.terminating = true;
         for (let missing = wanted - running.length; missing > 0; missing -= 1) {
           counter.pods += 1;
@@ -229,6 +234,7 @@ function deploymentObject(name: string, options: DeploymentOptions): Json {
     metadata: { name, namespace: 'inference', annotations: {} },
     spec: {
       replicas,
+      progressDeadlineSeconds: 600,
       ...(options.paused === true ? { paused: true } : {}),
       strategy: { type: 'RollingUpdate', rollingUpdate: { maxSurge, maxUnavailable } },
       template: {
@@ -242,17 +248,18 @@ function deploymentObject(name: string, options: DeploymentOptions): Json {
   };
 }
 
-function fieldsOf(change: Change): Readonly<Record<string, string>> {
+function fieldsOf(change: Change): Readonly<Record<string, string | number>> {
   const pointers = (base: string, annotations: Readonly<Record<string, string>>) =>
     Object.entries(annotations).map(([key, value]) => [`${base}/${key.replaceAll('/', '~1')}`, value]);
   return {
     ...change.fields,
+    ...change.numbers,
     ...Object.fromEntries(pointers('/spec/template/metadata/annotations', change.templateAnnotations)),
     ...Object.fromEntries(pointers('/metadata/annotations', change.annotations)),
   };
 }
 
-function operationsOf(object: Json, fields: Readonly<Record<string, string>>): readonly PatchOperation[] {
+function operationsOf(object: Json, fields: Readonly<Record<string, string | number>>): readonly PatchOperation[] {
   const patch = patchOf(object, fields);
   if (patch.kind === 'bad') throw new Fault('PreflightFailed', `${patch.pointer}: ${patch.what}`);
   return patch.operations;

@@ -46,6 +46,7 @@ export async function ownerAt(place: TargetDocument, cluster: Cluster): Promise<
   return 'ours';
 }
 
-function appliesAgain({ manager, operation }: { readonly manager: string; readonly operation: string }): boolean {
+/** Whether this manager puts its manifest back without being asked. */
+export function appliesAgain({ manager, operation }: { readonly manager: string; readonly operation: string }): boolean {
   return manager !== OUR_MANAGER && (operation === 'Apply' || RECONCILERS.test(manager));
 }

@@ -5,6 +5,7 @@ import { readPointer } from '#src/domain/pointer.ts';
 import { type Known, targetName } from '#src/domain/release.ts';
 import { isFault } from '#src/errors.ts';
 import type { Cluster, World } from '#src/world.ts';
+import { isTriedFirst, pacedChange, paceOwner } from '../hold-roll.ts';
 import { askEach, requireSome, withoutOf } from '../reach.ts';
 import { type Gate, type Look, no, yes } from '../step.ts';
 import { changeOf, INIT_DATA_POINTER, initDataOf } from '../template.ts';
@@ -30,15 +31,25 @@ export const preflightPasses: Gate = {
 
 /** The version of the object that the patch was rehearsed on; text: why it cannot be made. Throws Fault. */
 export async function rehearsalOf({ world, subject }: Look, target: TargetDocument, cluster: Cluster): Promise<string | { readonly resourceVersion: string }> {
+  const owner = await paceOwnerOf(cluster, subject, target);
+  if (owner !== null) return `the roll cannot be held for its first pods: somebody else applies ${owner}`;
   const rehearsed = await rehearse(world, cluster, subject, target);
   if (typeof rehearsed === 'string') return rehearsed;
   return wrongIn(rehearsed.object, subject, target, world.broker(target.kbs).publicUrl) ?? { resourceVersion: rehearsed.resourceVersion };
 }
 
+/** Who would let a roll go that has to be held; null: nobody, or it has not. */
+async function paceOwnerOf(cluster: Cluster, known: Known, target: TargetDocument): Promise<string | null> {
+  const found = isTriedFirst(known) ? await cluster.object(target) : null;
+  return found === null ? null : paceOwner(found);
+}
+
 /** The object as it would be; text: why the API refuses it. */
 async function rehearse(world: World, cluster: Cluster, known: Known, target: TargetDocument) {
   try {
-    return await cluster.rehearse(target, changeOf(world, known, target));
+    const change = changeOf(world, known, target);
+    const found = isTriedFirst(known) ? await cluster.object(target) : null;
+    return await cluster.rehearse(target, found === null ? change : pacedChange(change, known, found));
   } catch (thrown) {
     if (isFault(thrown) && thrown.reason === 'PreflightFailed') return thrown.message;
     throw thrown;

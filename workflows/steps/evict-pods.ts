@@ -1,7 +1,9 @@
 import type { Json } from '#src/domain/json.ts';
 import { targetName } from '#src/domain/release.ts';
 import type { Revoked } from '#src/domain/revocation-run.ts';
+import type { Pod } from '#src/world.ts';
 import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
+import { ROTATION_ANNOTATION } from '../template.ts';
 import { objectsOf } from './touch-objects.ts';
 
 /**
@@ -33,11 +35,17 @@ async function act(look: Look<Revoked>): Promise<void> {
   if (failed !== undefined) throw failed.reason;
 }
 
-/** The pods of an object that were found to hold it and are still there. */
-async function holdersAt({ subject, world }: Look<Revoked>, target: ReturnType<typeof objectsOf>[number]) {
-  const uids = subject.facts.holders?.[targetName(target)] ?? [];
-  if (uids.length === 0) return [];
+/**
+ * The pods of an object that were found to hold it and are still there. At an object that joined after
+ * the holders were listed nobody was found, which says nothing: there every pod of a revoked template is one.
+ */
+async function holdersAt({ subject, world }: Look<Revoked>, target: ReturnType<typeof objectsOf>[number]): Promise<readonly Pod[]> {
+  const name = targetName(target);
+  const found = Object.hasOwn(subject.facts.holders ?? {}, name) ? (subject.facts.holders?.[name] ?? []) : null;
+  if (found?.length === 0) return [];
   const cluster = world.cluster(target.cluster);
   if ((await cluster.object(target)) === null) return [];
-  return (await cluster.pods(target)).filter(({ uid }) => uids.includes(uid));
+  const rotations = subject.revisions.map(({ rotation }) => rotation);
+  const isHolder = ({ uid, annotations }: Pod): boolean => (found === null ? rotations.includes(annotations[ROTATION_ANNOTATION] ?? '') : found.includes(uid));
+  return (await cluster.pods(target)).filter(isHolder);
 }

@@ -4,6 +4,7 @@ import type { Cluster } from '#src/world.ts';
 import { fieldsAreOurs, ownerAt } from '../gates/fields-are-ours.ts';
 import { preflightPasses, rehearsalOf } from '../gates/preflight-passes.ts';
 import { windowIsOpen } from '../gates/window-is-open.ts';
+import { pacedChange } from '../hold-roll.ts';
 import { askEach, requireAnswers, withoutOf } from '../reach.ts';
 import { type Effect, type Look, type NotYet, notYet, type Seen, seen } from '../step.ts';
 import { changeOf, initDataOf, missingOf } from '../template.ts';
@@ -55,7 +56,7 @@ async function act(look: Look): Promise<void> {
 async function patchAt(look: Look, target: TargetDocument, cluster: Cluster): Promise<void> {
   const found = await cluster.object(target);
   const leave = found === null ? null : await leaveToMove(look, target, found);
-  if (leave?.kind !== 'now' || leave.why === 'in-order') return;
+  if (found === null || leave?.kind !== 'now' || leave.why === 'in-order') return;
   if (typeof (await rehearsalOf(look, target, cluster)) === 'string' || (await ownerAt(target, cluster)) !== 'ours') return;
-  await cluster.patch(target, changeOf(look.world, look.subject, target), look.ledger.mine(look.run));
+  await cluster.patch(target, pacedChange(changeOf(look.world, look.subject, target), look.subject, found), look.ledger.mine(look.run));
 }

@@ -161,6 +161,7 @@ function operationsOf(workload: WorkloadObject, change: Change, what: string): r
   const object = absent.reduce((json, pointer) => withEmptyMap(json, pointer.slice(1).split('/')), workload.object);
   const fields = {
     ...change.fields,
+    ...change.numbers,
     ...under('/metadata/annotations', change.annotations),
     ...under('/spec/template/metadata/annotations', change.templateAnnotations),
   };
