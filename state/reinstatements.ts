@@ -1,5 +1,4 @@
 /** Taking revocations back: what a reinstatement frees, and the transactions of its acceptance and of its effect. */
-
 import { type Digest, isDigest } from '#src/digest.ts';
 import { parseDocument } from '#src/domain/documents/parse.ts';
 import type { RevocationSubject } from '#src/domain/documents/trust.ts';
@@ -80,14 +79,8 @@ export async function acceptReinstatement(tx: Db, reinstatement: Reinstatement, 
     workload,
   ]);
   await enlist(tx, run, null);
-  const body = {
-    id,
-    revocation: reinstatement.revocation,
-    justification,
-    approvedBy: [...approvedBy],
-    signatures: jsonOf(signatures),
-    workloads: [...workloads],
-  };
+  const signed = { approvedBy: [...approvedBy], signatures: jsonOf(signatures) };
+  const body = { ...{ id, revocation: reinstatement.revocation, justification }, ...signed, workloads: [...workloads] };
   await appendEvent(tx, { event: 'reinstatement-accepted', run, workload: workloads[0] ?? null, body });
 }
 

@@ -161,7 +161,7 @@ it('§9: what is live still is fallen back to, reopened, and patched, moved and 
     await engine.drive();
     expect(await templateRotation(story)).toBe((await engine.known(1)).rotation);
     expect([(await engine.known(1)).state, (await engine.known(2)).state]).toEqual(['serving', 'retired']);
-    expect((await stepsOf(pool, 1, 'adopt-revision')).slice(-4)).toEqual(['reopened', 'patch-template', 'move-pods', 'confirm-serving']);
+    expect((await stepsOf(pool, 1, 'adopt-revision')).slice(-5)).toEqual(['reopened', 'patch-template', 'try-first-pods', 'move-pods', 'confirm-serving']);
     expect(
       test.network.log.filter(({ verb }) => verb === 'resource'),
       'it never left what its KBS holds',

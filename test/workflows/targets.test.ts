@@ -381,7 +381,7 @@ describe('a cluster that does not answer', () => {
       expect(rotationsOf(test.west.cluster)).toEqual([rotation]);
       expect(test.west.cluster.all().every(({ ready }) => ready)).toBe(true);
       expect(Object.keys(facts.boots ?? {})).toEqual(['east/inference/chat', 'west/inference/chat']);
-      expect((await stepsOf(pool, 2, 'adopt-revision')).slice(-4)).toEqual(['reopened', 'patch-template', 'move-pods', 'confirm-serving']);
+      expect((await stepsOf(pool, 2, 'adopt-revision')).slice(-5)).toEqual(['reopened', 'patch-template', 'try-first-pods', 'move-pods', 'confirm-serving']);
       expect(await checkDrift(engine.engine, 'chat'), 'once').toBeNull();
     });
   });
