@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { type KeyObject, X509Certificate } from 'node:crypto';
 import { ASN1Obj } from '@sigstore/core';
 import { type Instant, instantOf } from '../../instant.ts';
 
@@ -15,6 +15,17 @@ export interface Certificate {
   readonly serial: string;
   readonly from: Instant;
   readonly until: Instant;
+  readonly key: KeyObject;
+  /** Key identifiers (RFC 5280 §4.2.1.1 and .2), in hexadecimal; null where they are not told. */
+  readonly keyId: string | null;
+  readonly issuerKeyId: string | null;
+  /** Whether it may sign others, and revocation lists: basicConstraints, and keyUsage where there is one. */
+  readonly signsCertificates: boolean;
+  readonly signsLists: boolean;
+  /** pathLenConstraint: how many CAs may stand below it; null: any number. */
+  readonly pathLength: number | null;
+  /** A critical extension that nobody here understands, by its object identifier; null: there is none. */
+  readonly strange: string | null;
   /** By object identifier. */
   readonly extensions: ReadonlyMap<string, Extension>;
 }
@@ -44,7 +55,7 @@ const UNDERSTOOD: readonly string[] = [OID.keyUsage, OID.basicConstraints, OID.e
 const KEY_CERT_SIGN = 0x04;
 const CRL_SIGN = 0x02;
 
-/** Reads one certificate in DER. Throws Error for what is none, and for one that is larger than any vendor's. */
+/** Reads one certificate in DER. Throws Error for what is none, for one that is larger than any vendor's, and for one whose key or extensions cannot be read: nothing is left that could throw where it is judged. */
 export function certificateOf(der: Uint8Array): Certificate {
   if (der.length > CERTIFICATE_MAX_BYTES) throw new Error(`a certificate of ${der.length} bytes`);
   const x509 = new X509Certificate(der);
@@ -52,7 +63,8 @@ export function certificateOf(der: Uint8Array): Certificate {
   const rest = fields.slice(fields[0]?.tag.isContextSpecific(0) === true ? 1 : 0);
   const [serial, , issuer, , subject] = rest;
   if (serial === undefined || issuer === undefined || subject === undefined || x509.raw.length !== der.length) throw new Error('not a certificate');
-  const list = rest.find((field) => field.tag.isContextSpecific(3));
+  const extensions = extensionsOf(rest.find((field) => field.tag.isContextSpecific(3))?.subs[0]);
+  const usage = usageOf(extensions);
   return {
     x509,
     fingerprint: x509.fingerprint256,
@@ -62,7 +74,14 @@ export function certificateOf(der: Uint8Array): Certificate {
     serial: serialOf(serial.value),
     from: instantOf(x509.validFromDate.getTime()),
     until: instantOf(x509.validToDate.getTime()),
-    extensions: extensionsOf(list?.subs[0]),
+    key: x509.publicKey,
+    keyId: ownKeyIdOf(extensions),
+    issuerKeyId: issuerKeyIdOf(extensions),
+    signsCertificates: x509.ca && (usage & KEY_CERT_SIGN) !== 0,
+    signsLists: x509.ca && (usage & CRL_SIGN) !== 0,
+    pathLength: pathLengthOf(extensions),
+    strange: [...extensions].find(([oid, { critical }]) => critical && !UNDERSTOOD.includes(oid))?.[0] ?? null,
+    extensions,
   };
 }
 
@@ -104,43 +123,28 @@ export function serialOf(bytes: Uint8Array): string {
     .replace(/^0+(?=.)/, '');
 }
 
-/** Key identifiers (RFC 5280 §4.2.1.1 and .2), in hexadecimal; null where the certificate has none. */
-export function keyIdsOf(extensions: ReadonlyMap<string, Extension>): { readonly own: string | null; readonly issuer: string | null } {
-  const own = extensions.get(OID.subjectKey);
+/** The key identifier of who signed (RFC 5280 §4.2.1.1), in hexadecimal; null where it is not told. */
+export function issuerKeyIdOf(extensions: ReadonlyMap<string, Extension>): string | null {
   const issuer = extensions.get(OID.authorityKey);
   const authority = issuer === undefined ? undefined : childrenOf(elementOf(issuer.value)).find((part) => part.tag.isContextSpecific(0));
-  return {
-    own: own === undefined ? null : elementOf(own.value).value.toString('hex'),
-    issuer: authority?.value.toString('hex') ?? null,
-  };
+  return authority?.value.toString('hex') ?? null;
 }
 
-/** A certificate's own key identifier; null: it has none. */
-export function keyIdOf({ extensions }: Certificate): string | null {
-  return keyIdsOf(extensions).own;
+function ownKeyIdOf(extensions: ReadonlyMap<string, Extension>): string | null {
+  const own = extensions.get(OID.subjectKey);
+  return own === undefined ? null : elementOf(own.value).value.toString('hex');
 }
 
-/** Whether a critical extension is one that nobody here understands. Its object identifier; null: there is none. */
-export function strangeExtension({ extensions }: Certificate): string | null {
-  for (const [oid, { critical }] of extensions) if (critical && !UNDERSTOOD.includes(oid)) return oid;
-  return null;
-}
-
-/** Whether a certificate may sign others, or revocation lists: basicConstraints and, where there is one, keyUsage. */
-export function maySign({ x509, extensions }: Certificate, what: 'certificates' | 'lists'): boolean {
-  if (!x509.ca) return false;
+/** keyUsage of RFC 5280 §4.2.1.3, its first byte; everything is allowed where there is none. */
+function usageOf(extensions: ReadonlyMap<string, Extension>): number {
   const usage = extensions.get(OID.keyUsage);
-  if (usage === undefined) return true;
   // BIT STRING: a byte that counts unused bits, then the bits from the highest.
-  const bits = elementOf(usage.value).value[1] ?? 0;
-  return (bits & (what === 'certificates' ? KEY_CERT_SIGN : CRL_SIGN)) !== 0;
+  return usage === undefined ? 0xff : (elementOf(usage.value).value[1] ?? 0);
 }
 
-/** pathLenConstraint: how many CAs may stand below this one; null: any number. */
-export function pathLength({ extensions }: Certificate): number | null {
+function pathLengthOf(extensions: ReadonlyMap<string, Extension>): number | null {
   const constraints = extensions.get(OID.basicConstraints);
-  if (constraints === undefined) return null;
-  const length = childrenOf(elementOf(constraints.value)).find((part) => part.tag.isInteger());
+  const length = constraints === undefined ? undefined : childrenOf(elementOf(constraints.value)).find((part) => part.tag.isInteger());
   return length === undefined ? null : Number(length.toInteger());
 }
 

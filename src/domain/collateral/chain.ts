@@ -1,5 +1,5 @@
 import type { Instant } from '../../instant.ts';
-import { type Certificate, certificateOf, keyIdOf, keyIdsOf, maySign, pathLength, strangeExtension } from './certificate.ts';
+import { type Certificate, certificateOf } from './certificate.ts';
 import { type Crl, isSignedBy, names } from './crl.ts';
 import type { Trouble } from './finding.ts';
 import { amdHints, amdRoots } from './pins-amd.ts';
@@ -96,7 +96,7 @@ export function nameOf({ commonName, serial }: Certificate): string {
 function walk(path: readonly Certificate[], issuers: Issuers, allowed: readonly Family[], scope: Scope, found: Path[], failures: Trouble[]): void {
   const last = path.at(-1);
   if (last === undefined || path.length > PATH_MAX) return;
-  const strange = strangeExtension(last);
+  const strange = last.strange;
   if (strange !== null) {
     failures.push({ verdict: 'untrusted', reason: 'SignerNotAuthority', about: `${nameOf(last)} has the critical extension ${strange}` });
     return;
@@ -122,12 +122,12 @@ function walk(path: readonly Certificate[], issuers: Issuers, allowed: readonly 
 function whyNobody(last: Certificate, named: readonly Certificate[], allowed: readonly Family[], scope: Scope): Trouble {
   if (last.subject === last.issuer) return { verdict: 'untrusted', reason: 'RootNotPinned', about: nameOf(last) };
   const namesakes = [...named, ...allowed.flatMap((family) => scope.trust.roots[family]).filter(({ subject }) => subject === last.issuer)];
-  const wanted = keyIdsOf(last.extensions).issuer;
+  const wanted = last.issuerKeyId;
   const meant = namesakes.filter((one) => {
-    const own = keyIdOf(one);
+    const own = one.keyId;
     return wanted === null || own === null || wanted === own;
   });
-  if (meant.some((one) => maySign(one, 'certificates'))) return { verdict: 'tampered', reason: 'CollateralTampered', about: nameOf(last) };
+  if (meant.some((one) => one.signsCertificates)) return { verdict: 'tampered', reason: 'CollateralTampered', about: nameOf(last) };
   if (meant.length > 0) return { verdict: 'untrusted', reason: 'SignerNotAuthority', about: `${nameOf(last)} is signed by who may sign none` };
   if (namesakes.length > 0)
     return { verdict: 'untrusted', reason: 'RootNotPinned', about: `${nameOf(last)} is signed by a namesake of ${namesakes[0]?.commonName}` };
@@ -138,14 +138,14 @@ function isIssued(certificate: Certificate, issuer: Certificate, scope: Scope): 
   const key = `${certificate.fingerprint}|${issuer.fingerprint}`;
   const before = scope.checked.get(key);
   if (before !== undefined) return before;
-  const now = maySign(issuer, 'certificates') && certificate.x509.verify(issuer.x509.publicKey);
+  const now = issuer.signsCertificates && certificate.x509.verify(issuer.key);
   scope.checked.set(key, now);
   return now;
 }
 
 function lengthTrouble(certificates: readonly Certificate[]): Trouble | null {
   for (const [place, certificate] of certificates.entries()) {
-    const most = pathLength(certificate);
+    const most = certificate.pathLength;
     // Below the one at `place` stand `place` certificates, of which the first is the leaf.
     if (most !== null && place - 1 > most)
       return { verdict: 'untrusted', reason: 'SignerNotAuthority', about: `${nameOf(certificate)} may have ${most} authorities below it` };
@@ -180,11 +180,11 @@ export function troublesOf(path: Path, scope: Scope, own = false): readonly Trou
 
 /** Whether this authority has signed the list. */
 export function isListOf(list: Crl, issuer: Certificate, scope: Scope): boolean {
-  if (list.issuer !== issuer.subject || !maySign(issuer, 'lists')) return false;
+  if (list.issuer !== issuer.subject || !issuer.signsLists) return false;
   const key = `${list.fingerprint}|${issuer.fingerprint}`;
   const before = scope.checked.get(key);
   if (before !== undefined) return before;
-  const now = isSignedBy(list, issuer.x509.publicKey);
+  const now = isSignedBy(list, issuer.key);
   scope.checked.set(key, now);
   return now;
 }

@@ -1,7 +1,7 @@
 import { constants, createHash, type KeyObject, verify } from 'node:crypto';
 import type { ASN1Obj } from '@sigstore/core';
 import { type Instant, instantOf } from '../../instant.ts';
-import { type Certificate, childrenOf, type Extension, elementOf, extensionsOf, keyIdsOf, serialOf } from './certificate.ts';
+import { type Certificate, childrenOf, type Extension, elementOf, extensionsOf, issuerKeyIdOf, serialOf } from './certificate.ts';
 
 /** A certificate revocation list (RFC 5280 §5), read and not verified. */
 export interface Crl {
@@ -40,7 +40,8 @@ const COMMON_NAME = '2.5.4.3';
 export function crlOf(der: Uint8Array): Crl {
   const bytes = Buffer.from(der);
   const [body, outer, signature] = childrenOf(elementOf(bytes));
-  if (body === undefined || outer === undefined || signature === undefined || !signature.tag.isBitString()) throw new Error('not a revocation list');
+  // A signature has whole bytes: none of its last one's bits are unused.
+  if (body === undefined || outer === undefined || signature?.tag.isBitString() !== true || signature.value[0] !== 0) throw new Error('not a revocation list');
   const fields = childrenOf(body);
   const [inner, issuer, from, until, ...rest] = fields.slice(fields[0]?.tag.isInteger() === true ? 1 : 0);
   if (inner === undefined || issuer === undefined || from === undefined || until === undefined) throw new Error('not a revocation list');
@@ -54,7 +55,7 @@ export function crlOf(der: Uint8Array): Crl {
     fingerprint: createHash('sha256').update(bytes).digest('hex'),
     issuer: issuer.toDER().toString('hex'),
     issuerName: childrenOf(names.findLast((part) => childrenOf(part)[0]?.toOID() === COMMON_NAME))[1]?.value.toString('utf8') ?? '',
-    issuerKeyId: keyIdsOf(extensions).issuer,
+    issuerKeyId: issuerKeyIdOf(extensions),
     from: instantOf(from.toDate().getTime()),
     until: instantOf(until.toDate().getTime()),
     revoked: serialsIn(entries),

@@ -83,7 +83,7 @@ export function judgeDevice(report: DeviceReport, scope: Scope): Finding {
   if (report.expectedNonce !== null && report.expectedNonce.toLowerCase() !== report.nonce)
     troubles.push({ verdict: 'untrusted', reason: 'CollateralMismatch', about: 'another nonce than it is said to answer' });
   const offered = report.chain === null ? scope.known.filter(isDeviceLeaf) : report.chain.slice(0, 1);
-  const signer = offered.find(({ x509 }) => isSignedWith(report, x509.publicKey));
+  const signer = offered.find((one) => isSignedWith(report, one.key));
   if (signer === undefined) {
     if (offered.length === 0) troubles.push({ verdict: 'untrusted', reason: 'SignerMissing', about: 'no certificate of a device' });
     else troubles.push({ verdict: 'tampered', reason: 'CollateralTampered', about: `signed by none of ${offered.length} devices given` });
@@ -96,6 +96,6 @@ export function judgeDevice(report: DeviceReport, scope: Scope): Finding {
   return findingOf('device-report', name, 'verdict' in path ? signer.until : path.until, troubles);
 }
 
-function isSignedWith({ signed, signature }: DeviceReport, key: Certificate['x509']['publicKey']): boolean {
+function isSignedWith({ signed, signature }: DeviceReport, key: Certificate['key']): boolean {
   return key.asymmetricKeyType === 'ec' && verify('sha384', signed, { key, dsaEncoding: 'ieee-p1363' }, signature);
 }

@@ -156,7 +156,7 @@ function signerOf({ text, signature, chain }: SignedByIntel, scope: Scope): Sign
   const offered = (chain ?? scope.known).filter(({ commonName }) => commonName === TCB_SIGNING);
   if (offered.length === 0) return none({ verdict: 'untrusted', reason: 'SignerWrong', about: `the chain has no ${TCB_SIGNING}` });
   const bytes = Buffer.from(signature, 'hex');
-  const signers = offered.filter(({ x509 }) => verify('sha256', Buffer.from(text), { key: x509.publicKey, dsaEncoding: 'ieee-p1363' }, bytes));
+  const signers = offered.filter(({ key }) => verify('sha256', Buffer.from(text), { key, dsaEncoding: 'ieee-p1363' }, bytes));
   if (signers.length === 0) return none({ verdict: 'tampered', reason: 'CollateralTampered', about: '' });
   // One key under several certificates: the one that is in date, else the one that ends last.
   const judged = signers.map((signer): Signer => {

@@ -1,4 +1,4 @@
-import { type Certificate, keyIdOf, maySign } from './certificate.ts';
+import type { Certificate } from './certificate.ts';
 import { families, isListOf, nameOf, pathOf, type Scope, troublesOf } from './chain.ts';
 import type { Crl } from './crl.ts';
 import { isDeviceLeaf, judgeDevice } from './device.ts';
@@ -59,11 +59,12 @@ function judgeList(crl: Crl, chain: readonly Certificate[] | null, scope: Scope)
   if (crl.until <= crl.from) troubles.push({ verdict: 'malformed', reason: 'CollateralMalformed', about: 'nextUpdate is not after thisUpdate' });
   if (scope.at < crl.from) troubles.push({ verdict: 'expired', reason: 'CollateralNotYetValid', about: '' });
   if (scope.at > crl.until) troubles.push({ verdict: 'expired', reason: 'CollateralExpired', about: '' });
-  const roots = families.filter((family) => family !== 'operator').flatMap((family) => scope.trust.roots[family]);
+  const vendors = families.filter((family) => family !== 'operator');
+  const roots = vendors.flatMap((family) => scope.trust.roots[family]);
   const namesakes = [...(chain ?? scope.known), ...roots].filter(({ subject }) => subject === crl.issuer);
   const issuer = namesakes.find((one) => isListOf(crl, one, scope));
   if (issuer === undefined) return findingOf('crl', name, crl.until, [...troubles, whoElse(crl, namesakes)]);
-  const path = pathOf(issuer, chain, families, scope);
+  const path = pathOf(issuer, chain, vendors, scope);
   if ('verdict' in path) troubles.push(path);
   else troubles.push(...troublesOf(path, scope));
   const until = 'verdict' in path || path.until > crl.until ? crl.until : path.until;
@@ -71,8 +72,8 @@ function judgeList(crl: Crl, chain: readonly Certificate[] | null, scope: Scope)
 }
 
 function whoElse(crl: Crl, namesakes: readonly Certificate[]): Trouble {
-  const meant = namesakes.filter((one) => crl.issuerKeyId === null || crl.issuerKeyId === keyIdOf(one));
-  if (meant.some((one) => maySign(one, 'lists'))) return { verdict: 'tampered', reason: 'CollateralTampered', about: '' };
+  const meant = namesakes.filter((one) => crl.issuerKeyId === null || crl.issuerKeyId === one.keyId);
+  if (meant.some((one) => one.signsLists)) return { verdict: 'tampered', reason: 'CollateralTampered', about: '' };
   if (namesakes.length > 0) return { verdict: 'untrusted', reason: 'RootNotPinned', about: 'signed by a namesake' };
   return { verdict: 'untrusted', reason: 'SignerMissing', about: `no certificate of ${crl.issuerName}` };
 }

@@ -95,12 +95,12 @@ const PCK = 'Intel SGX PCK Certificate';
 export function judgeQuote(quote: Quote, scope: Scope): Finding {
   const troubles: Trouble[] = [];
   const tampered = (about: string): Trouble => ({ verdict: 'tampered', reason: 'CollateralTampered', about });
-  const raw = { key: pointKey(quote.attestationKey), dsaEncoding: 'ieee-p1363' as const };
-  if (!verify('sha256', quote.signed, raw, quote.signature)) troubles.push(tampered('the quote’s signature'));
+  const key = pointKey(quote.attestationKey);
+  if (key === null || !verify('sha256', quote.signed, { key, dsaEncoding: 'ieee-p1363' }, quote.signature)) troubles.push(tampered('the quote’s signature'));
   const bound = createHash('sha256').update(quote.attestationKey).update(quote.authentication).digest();
   if (!quote.enclaveReport.subarray(REPORT_DATA, REPORT_DATA + 32).equals(bound)) troubles.push(tampered('the attestation key'));
   const offered = quote.chain === null ? scope.known.filter(({ commonName }) => commonName === PCK) : quote.chain.slice(0, 1);
-  const signer = offered.find(({ x509 }) => verify('sha256', quote.enclaveReport, { key: x509.publicKey, dsaEncoding: 'ieee-p1363' }, quote.enclaveSignature));
+  const signer = offered.find(({ key }) => verify('sha256', quote.enclaveReport, { key, dsaEncoding: 'ieee-p1363' }, quote.enclaveSignature));
   const name = `${quote.tee} quote v${quote.version}`;
   if (signer === undefined) {
     const missing: Trouble = { verdict: 'untrusted', reason: 'SignerMissing', about: 'no PCK certificate' };
@@ -114,9 +114,14 @@ export function judgeQuote(quote: Quote, scope: Scope): Finding {
   return findingOf('quote', fmspc === null ? name : `${name} of ${fmspc}`, 'verdict' in path ? signer.until : path.until, troubles);
 }
 
-function pointKey(point: Buffer): KeyObject {
+/** null: no point of the curve. */
+function pointKey(point: Buffer): KeyObject | null {
   const part = (from: number): string => point.subarray(from, from + 32).toString('base64url');
-  return createPublicKey({ key: { kty: 'EC', crv: 'P-256', x: part(0), y: part(32) }, format: 'jwk' });
+  try {
+    return createPublicKey({ key: { kty: 'EC', crv: 'P-256', x: part(0), y: part(32) }, format: 'jwk' });
+  } catch {
+    return null;
+  }
 }
 
 /** Intel's own extension of a PCK certificate, and FMSPC in it. */
@@ -127,6 +132,10 @@ const FMSPC = `${SGX_EXTENSION}.4`;
 export function fmspcOf({ extensions }: Certificate): string | null {
   const extension = extensions.get(SGX_EXTENSION);
   if (extension === undefined) return null;
-  const entry = childrenOf(elementOf(extension.value)).find((one) => childrenOf(one)[0]?.toOID() === FMSPC);
-  return childrenOf(entry)[1]?.value.toString('hex').toUpperCase() ?? null;
+  try {
+    const entry = childrenOf(elementOf(extension.value)).find((one) => childrenOf(one)[0]?.toOID() === FMSPC);
+    return childrenOf(entry)[1]?.value.toString('hex').toUpperCase() ?? null;
+  } catch {
+    return null;
+  }
 }

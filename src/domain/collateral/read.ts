@@ -29,7 +29,7 @@ export function readItem(bytes: Buffer): Item {
   if (binary !== null) return binary;
   const text = textOf(bytes);
   if (text === null) return unknown('neither text nor a format that is known');
-  const trimmed = text.trim();
+  const trimmed = trimmedOf(text);
   if (trimmed.startsWith('<')) return bytes.length > RIM_MAX_BYTES ? tooLargeXml(bytes.length) : { kind: 'rim', parts: [{ kind: 'rim', bytes }] };
   if (trimmed.startsWith('{') || trimmed.startsWith('[')) return guarded('unknown', () => readJson(trimmed));
   if (ENCODED_PEM.test(text)) return guarded('certificate-chain', () => readBlocks(decodeURIComponent(trimmed)));
@@ -59,6 +59,16 @@ function guarded(kind: CollateralKind, read: () => Item): Item {
   } catch (thrown) {
     return bad(kind, malformed(thrown instanceof Error ? (thrown.message.split('\n')[0] ?? '').slice(0, 120) : 'cannot be read'));
   }
+}
+
+/** Without what JSON calls white space at both ends. By hand: the pattern for the end takes the square of a text's length. */
+function trimmedOf(text: string): string {
+  const isSpace = (at: number): boolean => ' \t\r\n'.includes(text.charAt(at));
+  let from = 0;
+  let to = text.length;
+  while (from < to && isSpace(from)) from += 1;
+  while (to > from && isSpace(to - 1)) to -= 1;
+  return text.slice(from, to);
 }
 
 function textOf(bytes: Buffer): string | null {

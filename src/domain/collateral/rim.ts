@@ -57,7 +57,7 @@ function checked(root: XmlElement): Rim {
   const certificates = elementsOf(only(key, 'X509Data')).map((one) => base64In(expectName(one, 'X509Certificate')));
   const [first] = certificates;
   if (first === undefined || certificates.length > CERTIFICATES_MAX) throw new Error('no certificate, or more than a chain has');
-  const signer = certificateOf(first).x509.publicKey;
+  const signer = certificateOf(first).key;
   const isEc = signer.asymmetricKeyType === 'ec' && signer.asymmetricKeyDetails?.namedCurve === 'secp384r1';
   const signs = isEc && verify('sha384', Buffer.from(canonicalXml(info)), { key: signer, dsaEncoding: 'ieee-p1363' }, base64In(value));
   // Read from the tree whose canonical form was digested, and from nothing else.

@@ -62,15 +62,19 @@ export function chipOf({ extensions }: Certificate): string | null {
   const value = extensions.get(HARDWARE_ID)?.value;
   if (value === undefined) return null;
   if (value.length === 64 || value.length === 8) return value.toString('hex');
-  return elementOf(value).value.toString('hex');
+  try {
+    return elementOf(value).value.toString('hex');
+  } catch {
+    return null;
+  }
 }
 
 /** Judges a report: signed by a VCEK or VLEK that leads to AMD. What it measures is judged by an attestation service. */
 export function judgeSnp(report: SnpReport, scope: Scope): Finding {
   const name = `SNP report v${report.version}`;
   const offered = (report.certificates ?? scope.known).filter(({ commonName }) => commonName === `SEV-${report.key}`);
-  const signer = offered.find(({ x509 }) => {
-    return x509.publicKey.asymmetricKeyType === 'ec' && verify('sha384', report.signed, { key: x509.publicKey, dsaEncoding: 'ieee-p1363' }, report.signature);
+  const signer = offered.find(({ key }) => {
+    return key.asymmetricKeyType === 'ec' && verify('sha384', report.signed, { key, dsaEncoding: 'ieee-p1363' }, report.signature);
   });
   if (signer === undefined) return findingOf('snp-report', name, null, [unsigned(report, offered)]);
   const path = pathOf(signer, null, ['amd'], scope);

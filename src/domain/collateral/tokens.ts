@@ -42,7 +42,7 @@ function judgeKey(key: Members, scope: Scope): JudgedKey {
   const chain = chainOf(x5c);
   const [leaf] = chain ?? [];
   if (chain === null || leaf === undefined) return none(malformed('x5c is no chain'));
-  const own = leaf.x509.publicKey.export({ format: 'jwk' });
+  const own = leaf.key.export({ format: 'jwk' });
   const same = (['kty', 'crv', 'x', 'y', 'n', 'e'] as const).every((name) => memberOf(key, name) === own[name]);
   // A genuine chain in front of somebody else's key is the trap here.
   if (!same) return none({ verdict: 'untrusted', reason: 'CollateralMismatch', about: `the key is not that of ${nameOf(leaf)}` });
@@ -87,7 +87,7 @@ export async function judgeResult(token: string, scope: Scope): Promise<Finding>
   const key = membersOf(memberOf(header, 'jwk'));
   if (key === null) return findingOf(kind, name, until, [{ verdict: 'untrusted', reason: 'SignerMissing', about: 'no key in its header' }, ...times]);
   const signer = judgeKey(key, { ...scope, trust: { ...scope.trust, roots: { ...scope.trust.roots, 'nvidia-service': [] } } });
-  const signs = signer.leaf !== null && (await isSignedWith(token, signer.leaf.x509.publicKey, 'ES256'));
+  const signs = signer.leaf !== null && (await isSignedWith(token, signer.leaf.key, 'ES256'));
   const troubles = [...signer.troubles, ...times];
   if (signer.leaf !== null && !signs) troubles.push({ verdict: 'tampered', reason: 'CollateralTampered', about: '' });
   if (troubles.length === 0) troubles.push(...(await contentTroubles(token, payload, scope)));
