@@ -52,7 +52,8 @@ type Issuers = ReadonlyMap<string, readonly Certificate[]>;
 
 /** Puts what was given in order. */
 export function scopeOf(at: Instant, trust: Trust, certificates: readonly Certificate[], lists: readonly Crl[]): Scope {
-  const known = [...new Map([...certificates, ...trust.hints].map((one) => [one.fingerprint, one])).values()];
+  // The hints first: whoever tries some of many tries those.
+  const known = [...new Map([...trust.hints, ...certificates].map((one) => [one.fingerprint, one])).values()];
   return { at, trust, known, bySubject: Map.groupBy(known, ({ subject }) => subject), lists: Map.groupBy(lists, ({ issuer }) => issuer), checked: new Map() };
 }
 
@@ -63,6 +64,11 @@ export interface Path {
   readonly from: Instant;
   readonly until: Instant;
 }
+
+/** How many steps are taken in search of a root. Genuine ways have five; certificates can be made so that ways between them have no number. */
+const STEPS_MAX = 400;
+/** How many of the certificates that were given are tried as an item's signer. A folder with every device of a cluster has fewer. */
+export const signersMax = 4096;
 
 /** Leaf, four between as NVIDIA's devices have them, root; one more. */
 const PATH_MAX = 7;
@@ -76,7 +82,7 @@ export function pathOf(leaf: Certificate, carried: readonly Certificate[] | null
   const issuers = carried === null ? scope.bySubject : Map.groupBy(carried, ({ subject }) => subject);
   const found: Path[] = [];
   const failures: Trouble[] = [];
-  walk([leaf], issuers, allowed, scope, found, failures);
+  walk([leaf], { issuers, allowed, scope, found, failures, steps: { left: STEPS_MAX } });
   const inDate = (path: Path): boolean => path.from <= scope.at && scope.at <= path.until;
   const best = found.reduce<Path | null>((a, b) => (a === null || (inDate(b) && !inDate(a)) || (inDate(a) === inDate(b) && b.until > a.until) ? b : a), null);
   if (best !== null) return best;
@@ -93,9 +99,20 @@ export function nameOf({ commonName, serial }: Certificate): string {
   return `${commonName === '' ? 'a certificate without a name' : commonName} (serial ${serial})`;
 }
 
-function walk(path: readonly Certificate[], issuers: Issuers, allowed: readonly Family[], scope: Scope, found: Path[], failures: Trouble[]): void {
+interface Search {
+  readonly issuers: Issuers;
+  readonly allowed: readonly Family[];
+  readonly scope: Scope;
+  readonly found: Path[];
+  readonly failures: Trouble[];
+  readonly steps: { left: number };
+}
+
+function walk(path: readonly Certificate[], search: Search): void {
+  const { issuers, allowed, scope, found, failures, steps } = search;
   const last = path.at(-1);
-  if (last === undefined || path.length > PATH_MAX) return;
+  steps.left -= 1;
+  if (last === undefined || path.length > PATH_MAX || steps.left < 0) return;
   const strange = last.strange;
   if (strange !== null) {
     failures.push({ verdict: 'untrusted', reason: 'SignerNotAuthority', about: `${nameOf(last)} has the critical extension ${strange}` });
@@ -114,7 +131,7 @@ function walk(path: readonly Certificate[], issuers: Issuers, allowed: readonly 
   }
   const named = (issuers.get(last.issuer) ?? []).filter((one) => one.fingerprint !== last.fingerprint);
   const next = named.filter((one) => isIssued(last, one, scope) && !path.includes(one));
-  for (const issuer of next) walk([...path, issuer], issuers, allowed, scope, found, failures);
+  for (const issuer of next) walk([...path, issuer], search);
   if (next.length === 0) failures.push(whyNobody(last, named, allowed, scope));
 }
 

@@ -1,6 +1,6 @@
 import { verify } from 'node:crypto';
 import type { Certificate } from './certificate.ts';
-import { pathOf, type Scope, troublesOf } from './chain.ts';
+import { pathOf, type Scope, signersMax, troublesOf } from './chain.ts';
 import { type Finding, findingOf, type Trouble } from './finding.ts';
 
 /** Measurements of an NVIDIA GPU or switch (DSP0274 SPDM 1.1, request and response), taken apart and not verified. */
@@ -82,7 +82,7 @@ export function judgeDevice(report: DeviceReport, scope: Scope): Finding {
   const troubles: Trouble[] = [];
   if (report.expectedNonce !== null && report.expectedNonce.toLowerCase() !== report.nonce)
     troubles.push({ verdict: 'untrusted', reason: 'CollateralMismatch', about: 'another nonce than it is said to answer' });
-  const offered = report.chain === null ? scope.known.filter(isDeviceLeaf) : report.chain.slice(0, 1);
+  const offered = report.chain === null ? scope.known.filter(isDeviceLeaf).slice(0, signersMax) : report.chain.slice(0, 1);
   const signer = offered.find((one) => isSignedWith(report, one.key));
   if (signer === undefined) {
     if (offered.length === 0) troubles.push({ verdict: 'untrusted', reason: 'SignerMissing', about: 'no certificate of a device' });

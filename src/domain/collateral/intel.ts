@@ -2,7 +2,7 @@ import { verify } from 'node:crypto';
 import { z } from 'zod';
 import { type Instant, parseInstant } from '../../instant.ts';
 import type { Certificate } from './certificate.ts';
-import { pathOf, type Scope, troublesOf } from './chain.ts';
+import { pathOf, type Scope, signersMax, troublesOf } from './chain.ts';
 import { type CollateralKind, type Finding, findingOf, malformed, type Trouble } from './finding.ts';
 
 /** What Intel's provisioning certification service signs (PCS v4): the exact text of the value, and the signature beside it. */
@@ -153,7 +153,7 @@ interface Signer {
 
 function signerOf({ text, signature, chain }: SignedByIntel, scope: Scope): Signer {
   const none = (trouble: Trouble): Signer => ({ signer: null, until: null, found: [trouble] });
-  const offered = (chain ?? scope.known).filter(({ commonName }) => commonName === TCB_SIGNING);
+  const offered = (chain ?? scope.known).filter(({ commonName }) => commonName === TCB_SIGNING).slice(0, signersMax);
   if (offered.length === 0) return none({ verdict: 'untrusted', reason: 'SignerWrong', about: `the chain has no ${TCB_SIGNING}` });
   const bytes = Buffer.from(signature, 'hex');
   const signers = offered.filter(({ key }) => verify('sha256', Buffer.from(text), { key, dsaEncoding: 'ieee-p1363' }, bytes));

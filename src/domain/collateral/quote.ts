@@ -1,6 +1,6 @@
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { type Certificate, certificatesIn, childrenOf, elementOf } from './certificate.ts';
-import { pathOf, type Scope, troublesOf } from './chain.ts';
+import { pathOf, type Scope, signersMax, troublesOf } from './chain.ts';
 import { type Finding, findingOf, type Trouble } from './finding.ts';
 
 /** An ECDSA quote of Intel's (DCAP: v3 for SGX, v4 and v5 for TDX), taken apart and not verified. */
@@ -99,7 +99,7 @@ export function judgeQuote(quote: Quote, scope: Scope): Finding {
   if (key === null || !verify('sha256', quote.signed, { key, dsaEncoding: 'ieee-p1363' }, quote.signature)) troubles.push(tampered('the quote’s signature'));
   const bound = createHash('sha256').update(quote.attestationKey).update(quote.authentication).digest();
   if (!quote.enclaveReport.subarray(REPORT_DATA, REPORT_DATA + 32).equals(bound)) troubles.push(tampered('the attestation key'));
-  const offered = quote.chain === null ? scope.known.filter(({ commonName }) => commonName === PCK) : quote.chain.slice(0, 1);
+  const offered = quote.chain === null ? scope.known.filter(({ commonName }) => commonName === PCK).slice(0, signersMax) : quote.chain.slice(0, 1);
   const signer = offered.find(({ key }) => verify('sha256', quote.enclaveReport, { key, dsaEncoding: 'ieee-p1363' }, quote.enclaveSignature));
   const name = `${quote.tee} quote v${quote.version}`;
   if (signer === undefined) {
@@ -109,9 +109,24 @@ export function judgeQuote(quote: Quote, scope: Scope): Finding {
   const path = pathOf(signer, quote.chain, ['intel'], scope);
   if ('verdict' in path) troubles.push(path);
   else troubles.push(...troublesOf(path, scope));
+  if (!isIntelEnclave(quote)) troubles.push({ verdict: 'untrusted', reason: 'SignerWrong', about: 'made by another enclave than Intel’s' });
   if (signer.commonName !== PCK) troubles.push({ verdict: 'untrusted', reason: 'SignerWrong', about: signer.commonName });
   const fmspc = fmspcOf(signer);
   return findingOf('quote', fmspc === null ? name : `${name} of ${fmspc}`, 'verdict' in path ? signer.until : path.until, troubles);
+}
+
+/** Intel's quoting enclaves, by their signer and product (as Intel's own identity documents name them). */
+const ENCLAVES = {
+  SGX: { signer: '8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff', product: 1 },
+  TDX: { signer: 'dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5', product: 2 },
+} as const;
+const DEBUG = 0x02;
+
+/** A PCK certifies the reports of any enclave: that one's attestation key is worth something only if it is Intel's own enclave, and not open to a debugger. */
+function isIntelEnclave({ enclaveReport, tee }: Quote): boolean {
+  const { signer, product } = ENCLAVES[tee];
+  const isDebug = ((enclaveReport[48] ?? DEBUG) & DEBUG) !== 0;
+  return enclaveReport.subarray(128, 160).toString('hex') === signer && enclaveReport.readUInt16LE(256) === product && !isDebug;
 }
 
 /** null: no point of the curve. */

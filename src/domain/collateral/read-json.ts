@@ -109,13 +109,14 @@ function chainIn(pem: string): readonly Certificate[] {
 /** An answer of PCS with its header, as clients keep it. */
 function readCaptured(members: Members): Item {
   const chain = chainIn(textIn(members, 'issuer_chain'));
-  const signed = Object.keys(members).find((name) => name.endsWith('_json'));
-  if (signed !== undefined) {
-    const part = intelPart(textIn(members, signed), chain);
-    return { kind: part.kind === 'intel' ? INTEL_KINDS[part.signed.member] : 'unknown', parts: [part] };
-  }
-  const encoded = memberOf(members, 'crl_data_base64') ?? textIn(members, 'crl_data').replace(/-----[A-Z0-9 ]+-----/g, '');
-  return { kind: 'crl', parts: [{ kind: 'crl', crl: crlOf(Buffer.from(String(encoded), 'base64')), chain }] };
+  const parts = Object.keys(members).flatMap((name): readonly Part[] => {
+    if (name.endsWith('_json')) return [intelPart(textIn(members, name), chain)];
+    return name.startsWith('crl_data') ? [{ kind: 'crl', crl: crlOf(listBytes(textIn(members, name))), chain }] : [];
+  });
+  const [part, ...more] = parts;
+  if (part === undefined) throw new Error('a chain, and nothing that it has signed');
+  if (more.length > 0) return { kind: 'collateral-bundle', parts };
+  return { kind: part.kind === 'intel' ? INTEL_KINDS[part.signed.member] : 'crl', parts };
 }
 
 /** All that is needed for one quote (`sgx_ql_qve_collateral_t`): three signed parts, each with its chain. */
@@ -149,12 +150,12 @@ function trusteeParts(text: string): readonly Part[] {
   const pck = membersOf(memberOf(certificates, 'SGX-PCK-Certificate-Issuer-Chain')) ?? {};
   const tcbChain = chainIn(textIn(certificates, 'TCB-Info-Issuer-Chain'));
   const enclaveChain = chainIn(textIn(certificates, 'SGX-Enclave-Identity-Issuer-Chain'));
-  const platforms = rawElements(raw.get('tcbinfos') ?? '[]') ?? [];
-  if (platforms.length > PLATFORMS_MAX) throw new Error(`${platforms.length} platforms`);
+  const platforms = rawElements(raw.get('tcbinfos') ?? '');
+  if (platforms === null || platforms.length === 0 || platforms.length > PLATFORMS_MAX) throw new Error(`tcbinfos: expected 1 to ${PLATFORMS_MAX} platforms`);
   const infos = platforms.flatMap((platform) => platformParts(platform, tcbChain));
   const identities = ['qeidentity', 'qeidentity_early', 'tdqeidentity', 'tdqeidentity_early'].flatMap((name) => {
     const identity = raw.get(name);
-    return identity === undefined ? [] : [intelPart(identity, enclaveChain)];
+    return identity === undefined ? [] : placed(name, intelPart(identity, enclaveChain), null);
   });
   const lists = membersOf(memberOf(members, 'pckcacrl')) ?? {};
   return [
@@ -172,13 +173,26 @@ function platformParts(text: string, chain: readonly Certificate[]): readonly Pa
   const named = stringIn(raw.get('fmspc') ?? 'null');
   return [...raw].flatMap(([name, value]): readonly Part[] => {
     if (!name.includes('_tcbinfo')) return [];
-    const part = intelPart(value, chain);
-    const body = part.kind === 'intel' ? membersOf(JSON.parse(part.signed.text) as Json) : null;
-    const own = memberOf(body ?? undefined, 'fmspc');
-    if (typeof own === 'string' && own.toUpperCase() === named?.toUpperCase()) return [part];
-    const trouble = { verdict: 'untrusted', reason: 'CollateralMismatch', about: `the TCB info of ${String(own).slice(0, 20)} stands under ${named}` } as const;
-    return [part, { kind: 'bad', trouble }];
+    return placed(name, intelPart(value, chain), named ?? '');
   });
+}
+
+/** What belongs under a name of Trustee's file. */
+const PLACES: Readonly<Record<string, readonly [member: IntelMember, id: string]>> = {
+  tdx_tcbinfo: ['tcbInfo', 'TDX'],
+  sgx_tcbinfo: ['tcbInfo', 'SGX'],
+  qeidentity: ['enclaveIdentity', 'QE'],
+  tdqeidentity: ['enclaveIdentity', 'TD_QE'],
+};
+
+/** A genuine document in the wrong place is read as another: a trouble beside its own. */
+function placed(name: string, part: Part, fmspc: string | null): readonly Part[] {
+  const [member, id] = PLACES[name.replace(/_early$/, '')] ?? [];
+  const body = part.kind === 'intel' ? membersOf(JSON.parse(part.signed.text) as Json) : null;
+  const own = memberOf(body ?? undefined, 'fmspc');
+  const isOfPlatform = fmspc === null || (typeof own === 'string' && own.toUpperCase() === fmspc.toUpperCase());
+  if (part.kind === 'intel' && part.signed.member === member && memberOf(body ?? undefined, 'id') === id && isOfPlatform) return [part];
+  return [part, { kind: 'bad', trouble: { verdict: 'untrusted', reason: 'CollateralMismatch', about: `another document stands under ${name}` } }];
 }
 
 // ---------------------------------------------------------------- AMD

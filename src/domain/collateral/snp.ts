@@ -1,6 +1,6 @@
 import { verify } from 'node:crypto';
 import { type Certificate, certificateOf, certificatesIn, elementOf } from './certificate.ts';
-import { pathOf, type Scope, troublesOf } from './chain.ts';
+import { pathOf, type Scope, signersMax, troublesOf } from './chain.ts';
 import { type Finding, findingOf, type Trouble } from './finding.ts';
 
 /** A report of SEV-SNP (ABI specification §7.3), taken apart and not verified. */
@@ -72,7 +72,7 @@ export function chipOf({ extensions }: Certificate): string | null {
 /** Judges a report: signed by a VCEK or VLEK that leads to AMD. What it measures is judged by an attestation service. */
 export function judgeSnp(report: SnpReport, scope: Scope): Finding {
   const name = `SNP report v${report.version}`;
-  const offered = (report.certificates ?? scope.known).filter(({ commonName }) => commonName === `SEV-${report.key}`);
+  const offered = (report.certificates ?? scope.known).filter(({ commonName }) => commonName === `SEV-${report.key}`).slice(0, signersMax);
   const signer = offered.find(({ key }) => {
     return key.asymmetricKeyType === 'ec' && verify('sha384', report.signed, { key, dsaEncoding: 'ieee-p1363' }, report.signature);
   });

@@ -64,6 +64,8 @@ function chainOf(x5c: Json): readonly Certificate[] | null {
 
 /** How far another's clock may stand before ours. */
 const SKEW_SECONDS = 30;
+/** Instants compare as text up to there. */
+const YEAR_10000_SECONDS = 253_402_300_800;
 /** Its own lifetime bounds it; this is the longest that any has. */
 const AGE_MAX_SECONDS = 900;
 
@@ -115,8 +117,7 @@ function numbered(submods: Members, kind: string): number {
 
 function secondsIn(payload: Members, name: string): Instant | null {
   const value = memberOf(payload, name);
-  // Later than that no Date can tell.
-  return typeof value === 'number' && value > 0 && value < 8e12 ? instantOf(value * 1000) : null;
+  return typeof value === 'number' && value > 0 && value < YEAR_10000_SECONDS ? instantOf(value * 1000) : null;
 }
 
 function timesOf(payload: Members, scope: Scope): readonly Trouble[] {

@@ -1,7 +1,8 @@
+import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { crlOf } from '#src/domain/collateral/crl.ts';
 import { readItem } from '#src/domain/collateral/read.ts';
-import { extension, intelSigned, make, makeList, pem, trusting } from './pki.ts';
+import { extension, intelSigned, type Made, make, makeList, pem, trusting } from './pki.ts';
 import { judged, manifest, told, vector } from './vectors.ts';
 
 const TODAY = '2026-11-23T12:00:00Z';
@@ -137,6 +138,32 @@ describe('whose signature it is', () => {
     expect(told(await judged(Buffer.from(pem(middle, short)), { at: AT, trust }))).toBe('good');
   });
 
+  it('ways without number between certificates that sign each other end', async () => {
+    const key = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const ring = Array.from({ length: 60 }, (_, serial) => make({ name: 'Ring', ca: true, serial, key }));
+    expect(told(await judged(Buffer.from(ring.map((one) => pem(one)).join('')), { at: AT }))).not.toBe('good');
+  });
+
+  it('a quote of another enclave than Intel’s is worth nothing, whatever PCK has signed it', async () => {
+    const root = make({ name: 'Intel SGX Root CA', ca: true });
+    const authority = make({ name: 'Intel SGX PCK Platform CA', by: root, ca: true });
+    const pck = make({ name: 'Intel SGX PCK Certificate', by: authority });
+    const trust = trusting('intel', root);
+    const chain = pem(pck, authority, root);
+    const intel = Buffer.from('8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff', 'hex');
+    const given = { at: AT, trust };
+    expect(told(await judged(sgxQuote({ pck, chain, signer: intel, product: 1, flags: 1 }), given))).toBe('good');
+    expect(told(await judged(sgxQuote({ pck, chain, signer: Buffer.alloc(32, 1), product: 1, flags: 1 }), given))).toBe('untrusted SignerWrong');
+    expect(told(await judged(sgxQuote({ pck, chain, signer: intel, product: 2, flags: 1 }), given))).toBe('untrusted SignerWrong');
+    expect(told(await judged(sgxQuote({ pck, chain, signer: intel, product: 1, flags: 3 }), given))).toBe('untrusted SignerWrong');
+    expect(told(await judged(sgxQuote({ pck: authority, chain, signer: intel, product: 1, flags: 1 }), given))).toBe('tampered CollateralTampered');
+    const leafless = sgxQuote({ pck: authority, chain: pem(authority, root), signer: intel, product: 1, flags: 1 });
+    expect(told(await judged(leafless, given))).toBe('untrusted SignerWrong');
+    expect(
+      told(await judged(sgxQuote({ pck, chain, signer: intel, product: 1, flags: 1 }), { ...given, with: [makeList({ by: authority, revoked: [7] })] })),
+    ).toBe('revoked SignerRevoked');
+  });
+
   it('a root that merely has the vendor’s name is a stranger', async () => {
     for (const name of ['Intel SGX Root CA', 'ARK-Milan', 'NVIDIA CoRIM signing Root CA', 'NVIDIA Device Identity CA']) {
       const root = make({ name, ca: true });
@@ -144,6 +171,36 @@ describe('whose signature it is', () => {
     }
   });
 });
+
+/** A quote of version 3, by an enclave that is described. */
+function sgxQuote(of: { readonly pck: Made; readonly chain: string; readonly signer: Buffer; readonly product: number; readonly flags: number }): Buffer {
+  const attestation = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const point = attestation.publicKey.export({ format: 'der', type: 'spki' }).subarray(-64);
+  const header = Buffer.alloc(48);
+  header.writeUInt16LE(3, 0);
+  header.writeUInt16LE(2, 2);
+  Buffer.from('939a7233f79c4ca9940a0db3957f0607', 'hex').copy(header, 12);
+  const signed = Buffer.concat([header, Buffer.alloc(384)]);
+  const raw = (key: KeyObject, bytes: Buffer): Buffer => sign('sha256', bytes, { key, dsaEncoding: 'ieee-p1363' });
+  const report = Buffer.alloc(384);
+  report[48] = of.flags;
+  of.signer.copy(report, 128);
+  report.writeUInt16LE(of.product, 256);
+  createHash('sha256').update(point).digest().copy(report, 320);
+  const size16 = (value: number): Buffer => Buffer.from([value & 0xff, value >> 8]);
+  const size32 = (value: number): Buffer => Buffer.concat([size16(value & 0xffff), size16(value >> 16)]);
+  const data = Buffer.concat([
+    raw(attestation.privateKey, signed),
+    point,
+    report,
+    raw(of.pck.key, report),
+    size16(0),
+    size16(5),
+    size32(of.chain.length),
+    Buffer.from(of.chain),
+  ]);
+  return Buffer.concat([signed, size32(data.length), data]);
+}
 
 // ---------------------------------------------------------------- revocation
 
@@ -252,6 +309,30 @@ describe('Intel’s documents, genuinely signed', () => {
     expect(await verdictOf(`{"tcbInfo":${evil},${good.slice(1)}`)).toBe('malformed CollateralMalformed');
     expect(await verdictOf(`${good.slice(0, -1)},"tcbInfo":${evil}}`)).toBe('malformed CollateralMalformed');
     expect(await verdictOf(`${good.slice(0, -1)},"more":1}`)).toBe('malformed CollateralMalformed');
+  });
+
+  it('files with several parts are as good as their worst, and no part goes unread', async () => {
+    const chain = pem(signer, root);
+    const good = intelSigned('tcbInfo', tcbInfo({}), signer);
+    const bent = good.replace('"pcesvn":11', '"pcesvn":12');
+    const captured = (...texts: readonly string[]): string =>
+      JSON.stringify({ issuer_chain: chain, ...Object.fromEntries(texts.map((text, place) => [`part${place}_json`, text])) });
+    expect(await verdictOf(captured(good, good))).toBe('good');
+    expect(await verdictOf(captured(good, bent))).toBe('tampered CollateralTampered');
+    expect(await verdictOf(captured(bent, good))).toBe('tampered CollateralTampered');
+    expect(await verdictOf(captured())).toBe('malformed CollateralMalformed');
+  });
+
+  it('in Trustee’s file have to stand where they belong', async () => {
+    const file = vector('derived/trustee-platform_collaterals.2025-06-19.json');
+    const at = '2025-06-20T00:00:00Z';
+    expect(told(await judged(file, { at }))).toBe('good');
+    expect(told(await judged(edited(file, '"fmspc":"B0C06F000000"', '"fmspc":"00A067110000"'), { at }))).toBe('untrusted CollateralMismatch');
+    expect(told(await judged(edited(file, '"tdx_tcbinfo"', '"sgx_tcbinfo"'), { at }))).toBe('untrusted CollateralMismatch');
+    expect(told(await judged(edited(file, '"tdqeidentity"', '"qeidentity_early"'), { at }))).toBe('untrusted CollateralMismatch');
+    expect(told(await judged(edited(file, '"tcbinfos":[', '"tcbinfos":{"a":['), { at }))).toBe('malformed CollateralMalformed');
+    expect(told(await judged(edited(file, '"tcbinfos"', '"infos"'), { at }))).toBe('malformed CollateralMalformed');
+    expect(told(await judged(edited(file, '"svn":2', '"svn":3'), { at }))).toBe('tampered CollateralTampered');
   });
 
   it('a signature in another form is refused', async () => {
