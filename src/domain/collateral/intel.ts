@@ -157,7 +157,6 @@ function signerOf({ text, signature, chain }: SignedByIntel, scope: Scope): Sign
   if (offered.length === 0) return none({ verdict: 'untrusted', reason: 'SignerWrong', about: `the chain has no ${TCB_SIGNING}` });
   const bytes = Buffer.from(signature, 'hex');
   const signers = offered.filter(({ key }) => verify('sha256', Buffer.from(text), { key, dsaEncoding: 'ieee-p1363' }, bytes));
-  if (signers.length === 0) return none({ verdict: 'tampered', reason: 'CollateralTampered', about: '' });
   // One key under several certificates: the one that is in date, else the one that ends last.
   const judged = signers.map((signer): Signer => {
     const path = pathOf(signer, chain, ['intel'], scope);
@@ -166,8 +165,7 @@ function signerOf({ text, signature, chain }: SignedByIntel, scope: Scope): Sign
       path.certificates.length === 2 ? [] : [{ verdict: 'untrusted', reason: 'SignerWrong', about: 'not signed by the root itself' }];
     return { signer, until: path.until, found: [...stranger, ...troublesOf(path, scope)] };
   });
-  const [first = none({ verdict: 'tampered', reason: 'CollateralTampered', about: '' })] = judged.sort(
-    (a, b) => a.found.length - b.found.length || ((a.until ?? '') < (b.until ?? '') ? 1 : -1),
-  );
+  const tampered = none({ verdict: 'tampered', reason: 'CollateralTampered', about: '' });
+  const [first = tampered] = judged.sort((a, b) => a.found.length - b.found.length || ((a.until ?? '') < (b.until ?? '') ? 1 : -1));
   return first;
 }

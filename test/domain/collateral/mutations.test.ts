@@ -129,6 +129,12 @@ describe('whose signature it is', () => {
     const leaf = make({ name: 'Leaf', by: root });
     const forged = make({ name: 'SEV-VCEK', by: leaf });
     expect(told(await judged(Buffer.from(pem(forged, leaf, root)), { at: AT, trust }))).toBe('untrusted SignerNotAuthority');
+    // It says that it may sign others, and is no authority.
+    const sly = make({ name: 'Sly', by: root, usage: '03020106' });
+    expect(told(await judged(Buffer.from(pem(make({ name: 'SEV-VCEK', by: sly }), sly, root)), { at: AT, trust }))).toBe('untrusted SignerNotAuthority');
+    // It is one, and may sign lists only.
+    const lists = make({ name: 'Lists', by: root, ca: true, usage: '03020102' });
+    expect(told(await judged(Buffer.from(pem(make({ name: 'SEV-VCEK', by: lists }), lists, root)), { at: AT, trust }))).toBe('untrusted SignerNotAuthority');
     const strange = make({ name: 'Strange', by: root, extensions: [extension('2b0601040182370a', Buffer.from('0500', 'hex'), true)] });
     expect(told(await judged(Buffer.from(pem(strange)), { at: AT, trust }))).toBe('untrusted SignerNotAuthority');
     const short = make({ name: 'Short', by: root, ca: true, pathLength: 0 });
@@ -142,6 +148,23 @@ describe('whose signature it is', () => {
     const key = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const ring = Array.from({ length: 60 }, (_, serial) => make({ name: 'Ring', ca: true, serial, key }));
     expect(told(await judged(Buffer.from(ring.map((one) => pem(one)).join('')), { at: AT }))).not.toBe('good');
+  });
+
+  it('a report counts under AMD’s root alone, and says of its own chip whether it was changed', async () => {
+    const root = make({ name: 'ARK', ca: true });
+    const chip = Buffer.alloc(64, 5);
+    const vcek = make({ name: 'SEV-VCEK', by: root, curve: 'P-384', extensions: [extension('2b060104019c780104', chip)] });
+    const report = snpReport(vcek, chip);
+    const given = { at: AT, with: [Buffer.from(pem(vcek))] };
+    expect(told(await judged(report, { ...given, trust: trusting('amd', root) }))).toBe('good');
+    expect(told(await judged(report, { ...given, trust: trusting('operator', root) }))).toMatch(/^untrusted /);
+    expect(told(await judged(flipped(report, 80), { ...given, trust: trusting('amd', root) }))).toBe('tampered CollateralTampered');
+    expect(told(await judged(flipped(report, 0x1a0), { ...given, trust: trusting('amd', root) }))).toBe('untrusted SignerMissing');
+  });
+
+  it('evidence of a device answers the nonce that it is said to answer', async () => {
+    const evidence = vector('nvidia/attestation-sdk/evidence/hopper_evidence.json');
+    expect(told(await judged(edited(evidence, '"nonce": "e97b', '"nonce": "e97c'), { at: TODAY }))).toBe('untrusted CollateralMismatch');
   });
 
   it('a quote of another enclave than Intel’s is worth nothing, whatever PCK has signed it', async () => {
@@ -171,6 +194,20 @@ describe('whose signature it is', () => {
     }
   });
 });
+
+/** A report of version 2, signed by this VCEK. */
+function snpReport(vcek: Made, chip: Buffer): Buffer {
+  const report = Buffer.alloc(1184);
+  report.writeUInt32LE(2, 0);
+  report.writeUInt32LE(1, 0x34);
+  chip.copy(report, 0x1a0);
+  const signature = sign('sha384', report.subarray(0, 0x2a0), { key: vcek.key, dsaEncoding: 'ieee-p1363' });
+  Buffer.from(signature.subarray(0, 48)).reverse().copy(report, 0x2a0);
+  Buffer.from(signature.subarray(48))
+    .reverse()
+    .copy(report, 0x2a0 + 72);
+  return report;
+}
 
 /** A quote of version 3, by an enclave that is described. */
 function sgxQuote(of: { readonly pck: Made; readonly chain: string; readonly signer: Buffer; readonly product: number; readonly flags: number }): Buffer {

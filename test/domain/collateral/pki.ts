@@ -45,6 +45,8 @@ export interface Draft {
   readonly by?: Made;
   readonly ca?: boolean;
   readonly pathLength?: number;
+  /** keyUsage, a BIT STRING in hexadecimal. */
+  readonly usage?: string;
   readonly serial?: number;
   readonly from?: string;
   readonly until?: string;
@@ -78,7 +80,7 @@ export function make(draft: Draft): Made {
         extension('551d23', der(0x30, der(0x80, draft.by === undefined ? keyId(publicKey) : keyId(draft.by.certificate.x509.publicKey)))),
         extension('551d13', der(0x30, ...(ca ? [TRUE, ...length] : [])), true),
         // keyCertSign and cRLSign, or digitalSignature.
-        extension('551d0f', Buffer.from(ca ? '03020106' : '03020780', 'hex'), true),
+        extension('551d0f', Buffer.from(draft.usage ?? (ca ? '03020106' : '03020780'), 'hex'), true),
         ...(draft.extensions ?? []),
       ),
     ),
