@@ -16,6 +16,7 @@ await run(
     { word: 'sign', summary: 'sign a document', load: () => import('./commands/sign.ts') },
     { word: 'schema', summary: 'print the JSON Schemas of the documents', load: () => import('./commands/schema.ts') },
     { word: 'receipts', summary: 'export the receipts', load: () => import('./commands/receipts.ts') },
+    { word: 'collateral', summary: 'judge what vendors sign about their hardware, offline', load: () => import('./commands/collateral.ts') },
     { word: 'verify', summary: 'verify an export of receipts, offline', load: () => import('./commands/verify.ts') },
   ],
   process.argv.slice(2),

@@ -135,6 +135,50 @@ export const reasons = {
   },
   UnsignedRevocation: { next: 'stop', help: 'A revocation without a valid signature changes nothing. Have a revoker sign it: `keyturn sign FILE`.' },
 
+  // vendor collateral
+  CollateralMalformed: {
+    next: 'retry',
+    help: 'The bytes are not what they seem to be: cut short, changed on the way, or of a newer form. Fetch the item again.',
+  },
+  CollateralKindUnknown: {
+    next: 'stop',
+    help: 'The file is no kind of collateral that this version knows. Leave it out, or look at what the service answered.',
+  },
+  CollateralTampered: {
+    next: 'stop',
+    help: 'The signature is not over these bytes. Use nothing of it, fetch the item again from the vendor, and find out where it was changed.',
+  },
+  CollateralUnsigned: { next: 'stop', help: 'Nobody has signed it, so it proves nothing. Use the signed form that the vendor serves.' },
+  CollateralMismatch: { next: 'stop', help: 'Parts that do not belong together. Fetch them again as one set, for what was asked for.' },
+  CollateralExpired: { next: 'retry', help: 'Its dates are past: it proves nothing any more. Fetch it anew.' },
+  CollateralNotYetValid: { next: 'retry', help: 'It starts later than the moment it is judged at. Compare the clocks; otherwise find out who made it.' },
+  SignerExpired: {
+    next: 'retry',
+    help: 'The certificate of who signed it has expired. Fetch it anew with its chain; where the vendor serves no other, ask the vendor.',
+  },
+  SignerRevoked: { next: 'stop', help: 'The vendor has revoked a certificate of its chain. Use nothing of it; take what it stands for out of service.' },
+  SignerMissing: { next: 'stop', help: 'The certificate or key of who signed it was not given. Give it in the same call.' },
+  SignerWrong: { next: 'stop', help: 'A genuine certificate, but not of whom signs this kind. Compare the chain that came with the item.' },
+  SignerNotAuthority: { next: 'stop', help: 'A certificate of its chain may not sign others. Nobody genuine makes such a chain: find out where it came from.' },
+  RootNotPinned: {
+    next: 'stop',
+    help: 'Its chain ends at another root than the vendor’s: test material, or a forgery. For attestation results name your own CA with --token-ca.',
+  },
+  ChainIncomplete: { next: 'stop', help: 'A certificate between it and the vendor’s root was not given. Give the whole chain.' },
+  AlgorithmRefused: { next: 'stop', help: 'It is signed in a way that no vendor signs, or not at all. Do not use it.' },
+  CollateralRolledBack: {
+    next: 'stop',
+    help: 'The source offers an older state than the one in use, and signs for it. The one in use stays; find out why, and who stands between.',
+  },
+  CollateralLossy: {
+    next: 'stop',
+    help: 'Trustee’s file backend would write the document otherwise than it was signed. Ask for the FMSPC in upper case, or serve this item over HTTP.',
+  },
+  TcbStatusUnknown: {
+    next: 'stop',
+    help: 'It names a TCB status that this version and Trustee do not know. Publish nothing of it before both were brought to a newer version.',
+  },
+
   // the run
   Superseded: { next: 'wait', help: 'Another release is the workload’s target. This one is retired when that one serves.' },
   OnHold: { next: 'wait', help: 'Somebody stopped it with `keyturn hold`. The message says who and why; `keyturn resume` lets it go on.' },

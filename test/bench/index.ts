@@ -7,6 +7,7 @@
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus } from 'node:os';
 import { type Bar, tellBars } from './bar.ts';
+import { benchCollateral } from './collateral.ts';
 import { benchController } from './controller.ts';
 import { benchEngine } from './engine.ts';
 import { benchEnvelope } from './envelope.ts';
@@ -14,7 +15,15 @@ import { benchProxy } from './proxy.ts';
 import { benchRevocation } from './revocation.ts';
 import { benchTakeover } from './takeover.ts';
 
-const BENCHES: readonly (() => Promise<readonly Bar[]>)[] = [benchEnvelope, benchProxy, benchController, benchRevocation, benchEngine, benchTakeover];
+const BENCHES: readonly (() => Promise<readonly Bar[]>)[] = [
+  benchEnvelope,
+  benchCollateral,
+  benchProxy,
+  benchController,
+  benchRevocation,
+  benchEngine,
+  benchTakeover,
+];
 
 const json = process.argv.includes('--json');
 const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
