@@ -1,8 +1,8 @@
 import type { RepositoryFile } from '#src/domain/signatures.ts';
 import { Fault } from '#src/errors.ts';
-import { transaction } from '#state/database.ts';
 import { documentAt } from '#state/documents.ts';
 import { withFile } from '#state/file-intake.ts';
+import { insistent } from '#state/insistent.ts';
 import { type Outcome, type Settling, settleIn } from './verdict.ts';
 
 /**
@@ -19,7 +19,7 @@ export async function takeInFile(
 ): Promise<{ readonly outcome: Outcome; readonly already: boolean }> {
   let refused: Outcome | null = null;
   try {
-    return await transaction(settling.pool, (tx) =>
+    return await insistent(settling.pool, (tx) =>
       withFile(tx, file, bundles, async (row) => {
         if (row.kind !== 'Revocation') throw new Fault('WrongPlace', `${file.path}: only a revocation is taken in without Git`);
         const settled = await settleIn(tx, settling, row, null);

@@ -17,7 +17,7 @@ import type { Refusal } from '#src/domain/want.ts';
 import { isFault } from '#src/errors.ts';
 import type { Log } from '#src/log.ts';
 import type { Resting } from '#state/basis.ts';
-import { type Db, transaction } from '#state/database.ts';
+import type { Db } from '#state/database.ts';
 import type { Verifying } from '#state/document-loaders.ts';
 import {
   acceptedHistory,
@@ -30,6 +30,7 @@ import {
   type WaitingDocument,
   waitingDocuments,
 } from '#state/documents.ts';
+import { insistent } from '#state/insistent.ts';
 import { noteFailedPoll, notePoll } from '#state/polls.ts';
 import { judgeAgainWhatWasBeyond } from '#state/revocations.ts';
 import type { Enlist } from '#state/runs.ts';
@@ -157,7 +158,7 @@ async function store(intake: Intake, known: Branch | null, next: Branch, snapsho
   if (snapshot === null && known?.rewrittenTo === next.rewrittenTo) return;
   const rewritten = next.rewrittenTo !== null;
   const named = snapshot === null ? [] : await readNamed(intake, snapshot, rewritten ? ['Trust'] : ['Trust', 'Release']);
-  await transaction(pool, async (tx) => {
+  await insistent(pool, async (tx) => {
     if (!(await moveBranch(tx, git.branch, known, next, snapshot?.unread ?? null)) || snapshot === null) return;
     for (const folder of rewritten ? HELD_BY_NOTHING : ['']) await storeSnapshot(tx, snapshot, folder);
     if (history !== null) await setAcceptedHistory(tx, git.branch, history);

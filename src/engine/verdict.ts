@@ -17,6 +17,7 @@ import {
   setVerdict,
 } from '#state/documents.ts';
 import { appendEvent } from '#state/events.ts';
+import { insistent } from '#state/insistent.ts';
 import { acceptReinstatement, liftingOf } from '#state/reinstatements.ts';
 import { standingRevocations } from '#state/revocations.ts';
 import { lockWorkload } from '#state/runs.ts';
@@ -45,7 +46,9 @@ export type Settling = Omit<Intake, 'git'> & { readonly git: Pick<Git, 'branch'>
  * changed; null: nothing changed. What is accepted takes effect in that same transaction.
  */
 export async function settle(intake: Intake, row: Pick<StoredDocument, 'path' | 'digest' | 'kind'>, rewrittenTo: string | null): Promise<Outcome | null> {
-  return transaction(intake.pool, (tx) => settleIn(tx, intake, row, rewrittenTo));
+  // What is revoked is refused now, whoever fell asleep over a lock.
+  const begin = row.kind === 'Revocation' ? insistent : transaction;
+  return begin(intake.pool, (tx) => settleIn(tx, intake, row, rewrittenTo));
 }
 
 /** The same in the caller's transaction. */
