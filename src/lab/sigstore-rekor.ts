@@ -8,6 +8,8 @@ export interface LabRekor extends Service {
 
 /** Of one log, in memory. */
 const ENTRIES_MAX = 10_000;
+/** Of its one tree: by such a number behind the host’s name, without its port, verifiers in Go know a checkpoint of Rekor v1. */
+const TREE_ID = 1;
 
 /**
  * A Rekor, version 1 of its API (`POST /api/v1/log/entries`; kinds hashedrekord and dsse, 0.0.1): every entry with
@@ -29,7 +31,7 @@ export async function openLabRekor(clock: () => Promise<number>): Promise<LabRek
     const verification = {
       // Over the members in the order of their names (RFC 8785).
       signedEntryTimestamp: sign('sha256', Buffer.from(JSON.stringify(promised)), privateKey).toString('base64'),
-      inclusionProof: proofOf(leaves, logIndex, new URL(url).host, logId, privateKey),
+      inclusionProof: proofOf(leaves, logIndex, new URL(url).hostname, logId, privateKey),
     };
     const uuid = leaves[logIndex]?.toString('hex') ?? '';
     return { status: 201, body: { [uuid]: { ...promised, verification } } };
@@ -71,7 +73,7 @@ function hashOf(bytes: Buffer): object {
 
 function proofOf(leaves: readonly Buffer[], logIndex: number, origin: string, logId: Buffer, key: KeyObject): object {
   const root = rootOf(leaves);
-  const note = `${origin} - lab\n${leaves.length}\n${root.toString('base64')}\n`;
+  const note = `${origin} - ${TREE_ID}\n${leaves.length}\n${root.toString('base64')}\n`;
   const signature = Buffer.concat([logId.subarray(0, 4), sign('sha256', Buffer.from(note), key)]);
   return {
     checkpoint: `${note}\n\u2014 ${origin} ${signature.toString('base64')}\n`,

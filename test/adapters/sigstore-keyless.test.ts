@@ -390,11 +390,15 @@ describe('a DSSE bundle', () => {
     );
   });
 
-  it('that cosign made is refused for its predicate type alone', () => {
+  it('that cosign made counts with our predicate type, and is refused for another', () => {
     const vector = (name: string): Buffer => readFileSync(join(import.meta.dirname, '../vectors/cosign', name));
     const trusted = { keys: [{ person: 'a', pem: vector('approver-a.pub').toString() }], identities: [], trustedRoot: null };
     const verdict = verifyBundle(vector('release.a.dsse.sigstore.json'), vector('release.yaml'), trusted);
     expect(verdict).toMatchObject({ kind: 'bad', reason: 'StatementUnfit', about: expect.stringContaining('predicateType') });
+    const approving = { ...trusted, keys: [{ person: 'd', pem: vector('approver-d.pub').toString() }] };
+    const approval = vector('release.d.approval.sigstore.json');
+    expect(verifyBundle(approval, vector('release.yaml'), approving)).toMatchObject({ kind: 'signed', person: 'd' });
+    expect(verifyBundle(approval, DOCUMENT, approving)).toMatchObject({ kind: 'bad', reason: 'StatementUnfit' });
   });
 });
 

@@ -225,6 +225,16 @@ describe('the pinned trust document', () => {
   });
 });
 
+it('a trusted root is the bytes that the trust document names, whoever hands in others', () => {
+  const [named, other] = [Buffer.from('{}'), Buffer.from('{ }')];
+  const text = trustText([ann, bob, cid], { trustedRoot: { file: 'trust/sigstore.json', digest: digestOf(named) } });
+  const judge = (bytes: Buffer | null): string => {
+    const judged = verifyTrust({ path: 'trust/1.yaml', bytes: Buffer.from(text) }, digestOf(text), () => bytes);
+    return judged.kind === 'bad' ? judged.reason : judged.kind;
+  };
+  expect([judge(null), judge(other), judge(named)]).toEqual(['FileMissing', 'FileMissing', 'Malformed']);
+});
+
 describe('a revocation', () => {
   const path = 'revocations/x.yaml';
   const judge = async (
