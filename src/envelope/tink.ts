@@ -2,8 +2,11 @@ import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { closeSync, constants, fdatasyncSync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import type { Digest } from '#src/digest.ts';
 import { openReader, openWriter, type Reader, type Writer } from './blocks.ts';
+import type { Codec } from './codec.ts';
 import { envelopeError, isEnvelopeError } from './envelope-error.ts';
-import { about, type File, openExisting, read } from './file.ts';
+import { about, type File, MODE, openExisting, read } from './file.ts';
+import { jweCutOfText } from './jwe.ts';
+import { passJwe } from './jwe-pass.ts';
 import {
   AES256_GCM_HKDF_1MB,
   type Cut,
@@ -36,14 +39,18 @@ export interface Pass {
   /** The 32 bytes of a key, or null where `from` is plaintext. */
   readonly openWith: Buffer | null;
   readonly sealWith: Buffer | null;
-  /** Bound to the ciphertext on both sides. Not secret. */
+  /** Tink's where it is not said. Where one of them is KServe's, `jwe-pass.ts` carries the pass out. */
+  readonly openAs?: Codec;
+  readonly sealAs?: Codec;
+  /** Bound to the ciphertext on both sides; a JWE binds nothing. Not secret. */
   readonly associatedData: string;
   /** What is hashed in passing. A digest costs about as much as opening and sealing together. */
   readonly hash: 'both' | 'plaintext' | 'ciphertext' | 'neither';
   /**
    * When re-encrypting: `to` may hold what a pass that died has written. Its segments are opened under `sealWith` and hashed like all
    * others, up to the first that is not whole, and the pass goes on from there; where it fails, what it wrote is left for the next.
-   * `from` must hold the plaintext that it held then: a segment's nonce is used again, and must not seal a second text.
+   * `from` must hold the plaintext that it held then: a segment's nonce is used again, and must not seal a second text. A pass from or
+   * to JWE starts over instead.
    */
   readonly resume?: boolean;
 }
@@ -63,8 +70,6 @@ export interface Passed {
 
 const PARAMETERS = AES256_GCM_HKDF_1MB;
 const HEADER_BYTES = headerBytesOf(PARAMETERS);
-/** Opened plaintext is a secret of the weights' owner; ciphertext and manifests are public. */
-const MODE = { plaintext: 0o600, ciphertext: 0o644 };
 
 /** The file that is written; `header` is there where it is gone on with. */
 interface Output extends File {
@@ -86,8 +91,8 @@ interface Running {
 }
 
 /** How many bytes a file has once it is opened, by its length alone. Throws EnvelopeError `truncated` for a length that no sealed file has. */
-export function plaintextBytesOf(sealedBytes: number): number {
-  return cutOfCiphertext(sealedBytes, PARAMETERS).plaintextBytes;
+export function plaintextBytesOf(sealedBytes: number, codec?: Codec): number {
+  return codec === 'kserve-jwe' ? jweCutOfText(sealedBytes).plaintextBytes : cutOfCiphertext(sealedBytes, PARAMETERS).plaintextBytes;
 }
 
 /**
@@ -96,6 +101,7 @@ export function plaintextBytesOf(sealedBytes: number): number {
  * file system's own error, with the `path` that it is about.
  */
 export function pass(order: Pass, told: (plaintextBytes: number) => void = () => {}): Passed {
+  if (isJwe(order)) return passJwe(order, told);
   // Without O_NONBLOCK a named pipe in place of the file would hold the thread for ever.
   const input: File = { path: order.from, descriptor: openSync(order.from, constants.O_RDONLY | constants.O_NONBLOCK) };
   try {
@@ -117,6 +123,10 @@ export function pass(order: Pass, told: (plaintextBytes: number) => void = () =>
   } finally {
     closeSync(input.descriptor);
   }
+}
+
+function isJwe({ openWith, openAs, sealWith, sealAs }: Pass): boolean {
+  return (openWith !== null && openAs === 'kserve-jwe') || (sealWith !== null && sealAs === 'kserve-jwe');
 }
 
 function openOutput(order: Pass, cut: Cut, path: string): Output {
