@@ -140,6 +140,10 @@ export const reasons = {
   TargetSharesCiphertext: { next: 'wait', help: 'The target has no ciphertext of its own: the old key stays until it does.' },
   CiphertextMissing: { next: 'retry', help: 'The encrypted weights are not whole in every store yet.' },
   WeightsChanged: { next: 'stop', help: 'The plaintext does not match the approved manifest. Restore it, or approve a release with its digest.' },
+  UnfitForCodec: {
+    next: 'stop',
+    help: 'The release’s codec cannot carry a file of the weights; the message names it and says why. Cut it, leave it out, or approve a release with another codec.',
+  },
   CiphertextTorn: {
     next: 'stop',
     help: 'No store has the named file of the older ciphertext whole. Restore it in one of them, or release the weights from plaintext.',

@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto';
+import { newFetchedKey, type OpenedKey, openFetchedKey } from '#src/envelope/codec.ts';
 import { isEnvelopeError } from '#src/envelope/envelope-error.ts';
-import { keyOf, keysetOf } from '#src/envelope/keyset.ts';
 import { openFolder } from '#src/envelope/layout.ts';
 import { type EnvelopeWorkers, openWorkers } from '#src/envelope/workers.ts';
 import { Fault } from '#src/errors.ts';
-import { Secret } from '#src/secret.ts';
+import type { Secret } from '#src/secret.ts';
 import type { Ciphertext, Mine, SealKeys, SealOrder, SealProgress, Weights } from '#src/world.ts';
 import { openCiphertext } from './ciphertext.ts';
 import type { StoreConfig } from './config.ts';
@@ -38,11 +37,7 @@ export function openWeights(stores: Readonly<Record<string, StoreConfig>>, worke
   const opened: Opened = { place: async (store, prefix) => placeOf(store, storeOf(store).path, prefix), workers };
   return {
     guestAddress: (store) => storeOf(store).guestAddress,
-    newKey: (codec) => {
-      checkCodec(codec);
-      using key = new Secret(randomBytes(32));
-      return keysetOf(key);
-    },
+    newKey: newFetchedKey,
     inspect: (order, store, key) => inspect(opened, order, store, key),
     seal: (order, keys, mine, progress) => seal(opened, order, keys, mine, progress),
     remove: async (store, prefix, mine) => {
@@ -58,8 +53,12 @@ function fileStore(name: string, config: StoreConfig): FileStore {
   return config;
 }
 
-function checkCodec(codec: SealOrder['codec']): void {
-  if (codec !== 'tink-aes256-gcm-hkdf-1mb') throw new Fault('NotSupportedYet', `artifact.codec: ${codec} is not supported yet`);
+/** The key of what is sealed, which must be one of the order's codec: else guests, who go by the key, would look for other files. */
+function sealingKey({ codec, prefix }: SealOrder, fetched: Secret): OpenedKey {
+  const opened = openFetchedKey(fetched);
+  if (opened.codec === codec) return opened;
+  opened[Symbol.dispose]();
+  throw new Fault('InvalidRequest', `artifact.codec: ${prefix} is to be ${codec}, but its key is one of ${opened.codec}`);
 }
 
 /** What is thrown meanwhile, as a Fault that says what we were doing. */
@@ -73,7 +72,7 @@ async function named<T>(doing: string, work: () => Promise<T>): Promise<T> {
 
 function inspect({ place, workers }: Opened, order: SealOrder, store: string, keyset: Secret): Promise<Ciphertext | null> {
   return named(`inspect ${store}/${order.prefix}`, async () => {
-    checkCodec(order.codec);
+    sealingKey(order, keyset)[Symbol.dispose]();
     const { folder } = await place(store, order.prefix);
     try {
       const opened = await openFolder({ folder, keyset, to: null, workers });
@@ -89,19 +88,19 @@ function inspect({ place, workers }: Opened, order: SealOrder, store: string, ke
 
 function seal(opened: Opened, order: SealOrder, keys: SealKeys, mine: Mine, progress: (progress: SealProgress) => Promise<void>): Promise<void> {
   return named(`seal ${order.prefix}`, async () => {
-    checkCodec(order.codec);
     if (order.stores.length === 0) throw new Fault('InvalidRequest', `artifact.stores: there is none to seal ${order.prefix} into`);
-    using key = keyOf(keys.seal);
-    using open = keys.open === null ? null : keyOf(keys.open);
+    using under = sealingKey(order, keys.seal);
+    using open = keys.open === null ? null : openFetchedKey(keys.open);
     const places = await Promise.all(order.stores.map((store) => opened.place(store, order.prefix)));
     const source = await sourceOf(opened, order, open);
-    await sealAll({ source, key, places, workers: opened.workers, mine, progress });
+    await sealAll({ source, under, places, workers: opened.workers, mine, progress });
   });
 }
 
-async function sourceOf({ place, workers }: Opened, { source, plaintextManifest, prefix }: SealOrder, key: Secret | null): Promise<Source> {
+async function sourceOf({ place, workers }: Opened, { source, plaintextManifest, prefix, codec }: SealOrder, open: OpenedKey | null): Promise<Source> {
   if (source.kind === 'plaintext') return openPlaintext(source.address, plaintextManifest, workers);
-  if (key === null) throw new Fault('InvalidRequest', `weights ${source.prefix}: there is no key to open it with`);
+  if (open === null) throw new Fault('InvalidRequest', `weights ${source.prefix}: there is no key to open it with`);
   if (source.prefix === prefix) throw new Fault('InvalidRequest', `weights ${prefix}: a ciphertext is not sealed onto itself`);
-  return openCiphertext({ places: source.stores.map((store) => () => place(store, source.prefix)), key }, plaintextManifest, workers);
+  const places = source.stores.map((store) => () => place(store, source.prefix));
+  return openCiphertext({ places, open, sealAs: codec }, plaintextManifest, workers);
 }

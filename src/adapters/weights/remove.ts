@@ -1,6 +1,7 @@
 import { rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { SEALED_MANIFEST_NAME } from '#src/envelope/layout.ts';
+import { CODECS } from '#src/envelope/codec.ts';
+import { sealedManifestName } from '#src/envelope/layout.ts';
 import { codeOf } from './faults.ts';
 import { ownFiles, type Place, syncFolder } from './store.ts';
 
@@ -10,8 +11,9 @@ import { ownFiles, type Place, syncFolder } from './store.ts';
  */
 export async function removeCiphertext(place: Place): Promise<void> {
   const { files, folders } = await ownFiles(place);
-  if (files.some(({ path }) => path === SEALED_MANIFEST_NAME)) {
-    await rm(join(place.folder, SEALED_MANIFEST_NAME), { force: true });
+  for (const name of CODECS.map(sealedManifestName)) {
+    if (!files.some(({ path }) => path === name)) continue;
+    await rm(join(place.folder, name), { force: true });
     await syncFolder(place.folder);
   }
   for (const { path } of files) await rm(join(place.folder, path), { force: true });

@@ -1,12 +1,21 @@
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '#src/digest.ts';
+import type { OpenedKey } from '#src/envelope/codec.ts';
 import { isEnvelopeError } from '#src/envelope/envelope-error.ts';
-import { associatedDataOf, eachAtMost, openManifest, readSealedManifest, SEALED_MANIFEST_NAME, sealedPath, sealManifest } from '#src/envelope/layout.ts';
+import {
+  associatedDataOf,
+  checkFits,
+  eachAtMost,
+  openManifest,
+  readSealedManifest,
+  sealedManifestName,
+  sealedPath,
+  sealManifest,
+} from '#src/envelope/layout.ts';
 import type { ManifestLine } from '#src/envelope/manifest.ts';
 import type { EnvelopeWorkers } from '#src/envelope/workers.ts';
 import { Fault } from '#src/errors.ts';
-import type { Secret } from '#src/secret.ts';
 import type { Mine, SealProgress } from '#src/world.ts';
 import { codeOf } from './faults.ts';
 import type { Source } from './source.ts';
@@ -16,8 +25,8 @@ import { openTally, type Tally } from './tally.ts';
 /** Everything that sealing one model needs. */
 export interface Sealing {
   readonly source: Source;
-  /** The 32 bytes. */
-  readonly key: Secret;
+  /** What is sealed under, and how. */
+  readonly under: OpenedKey;
   /** At least one. */
   readonly places: readonly Place[];
   readonly workers: EnvelopeWorkers;
@@ -37,12 +46,15 @@ interface Begun extends Sealing {
 /** Seals a model into every place; the manifests last. Returns early where `mine` says no. */
 export async function sealAll(sealing: Sealing): Promise<void> {
   const { source, places, workers, mine } = sealing;
+  const { codec } = sealing.under;
   if (!(await mine())) return;
   const { lines } = source.manifest;
-  const wanted = new Set(source.resumable ? lines.map(({ path }) => sealedPath(path)) : []);
+  const wanted = new Set(source.resumable ? lines.map(({ path }) => sealedPath(path, codec)) : []);
   const parts = new Map<string, ReadonlyMap<string, string>>();
   for (const place of places) parts.set(place.store, await takeParts(place, (path) => wanted.has(path)));
   const sizes = new Map(await eachAtMost(workers.threads, lines, async ({ path }) => [path, await source.sizeOf(path)] as const));
+  // Before hours of work, as far as lengths are known.
+  for (const [path, size] of sizes) checkFits(path, size, codec);
   const totalBytes = [...sizes.values()].reduce((sum, size) => sum + size, 0) * places.length;
   const tally = openTally(totalBytes, sealing.progress);
   const begun: Begun = { ...sealing, tally, sizes, parts };
@@ -54,9 +66,10 @@ export async function sealAll(sealing: Sealing): Promise<void> {
     });
     if (stopped || !(await mine())) return;
     // Once for all: the manifest must not be on the disk before them, and each of these waits for all that is being written meanwhile.
-    for (const place of places) await syncNames(place, [...sizes.keys()].map(sealedPath));
+    const names = [...sizes.keys()].map((path) => sealedPath(path, codec));
+    for (const place of places) await syncNames(place, names);
     await sealManifests(sealing);
-    for (const place of places) await syncNames(place, [SEALED_MANIFEST_NAME]);
+    for (const place of places) await syncNames(place, [sealedManifestName(codec)]);
   } finally {
     await tally.end();
   }
@@ -64,8 +77,8 @@ export async function sealAll(sealing: Sealing): Promise<void> {
 
 /** One file: what is whole somewhere is copied to where it is not, so that every store has the same bytes. */
 async function sealOne(sealing: Begun, line: ManifestLine): Promise<void> {
-  const { source, key, places, parts } = sealing;
-  const path = sealedPath(line.path);
+  const { source, places, parts } = sealing;
+  const path = sealedPath(line.path, sealing.under.codec);
   const states = await Promise.all(places.map((place) => look(sealing, place, line)));
   let whole: { readonly place: Place; readonly digest: Digest | null } | null = states.find((state) => state.kind === 'whole') ?? null;
   for (const state of states) {
@@ -77,7 +90,7 @@ async function sealOne(sealing: Begun, line: ManifestLine): Promise<void> {
       continue;
     }
     const told = toldOf(sealing, place, line);
-    const write = (to: string) => source.seal(line, { to, key, hash: hashOf(sealing), told });
+    const write = (to: string) => source.seal(line, { to, under: sealing.under, hash: hashOf(sealing), told });
     const passed = await putFile(place, path, torn, write, source.resumable ? { part: parts.get(place.store)?.get(path) ?? null } : undefined);
     whole = { place, digest: passed.ciphertextDigest };
   }
@@ -96,7 +109,7 @@ interface Copying {
 }
 
 async function copy(sealing: Begun, line: ManifestLine, { place, digest, to: target, torn }: Copying): Promise<void> {
-  const path = sealedPath(line.path);
+  const path = sealedPath(line.path, sealing.under.codec);
   const order = { from: join(place.folder, path), openWith: null, sealWith: null, associatedData: '', hash: 'plaintext' } as const;
   await putFile(target, path, torn, async (to) => {
     const { plaintextDigest } = await sealing.workers.pass({ ...order, to }, toldOf(sealing, target, line));
@@ -122,13 +135,14 @@ type State =
 
 /** Reads a sealed file, if it is there, and opens it for a trial. */
 async function look(sealing: Begun, place: Place, line: ManifestLine): Promise<State> {
-  const from = join(place.folder, sealedPath(line.path));
+  const { codec, key } = sealing.under;
+  const from = join(place.folder, sealedPath(line.path, codec));
   const stamp = await stampOf(from);
   if (stamp === null) return { kind: 'missing', place };
   const told = toldOf(sealing, place, line);
   try {
     const associatedData = associatedDataOf(sealing.source.manifest.digest, line.path);
-    const order = { from, to: null, openWith: sealing.key, sealWith: null, associatedData, hash: hashOf(sealing) } as const;
+    const order = { from, to: null, openWith: key, openAs: codec, sealWith: null, associatedData, hash: hashOf(sealing) } as const;
     const passed = await sealing.workers.pass(order, told);
     if (passed.plaintextDigest === line.digest) return { kind: 'whole', place, stamp, digest: passed.ciphertextDigest };
   } catch (error) {
@@ -139,16 +153,18 @@ async function look(sealing: Begun, place: Place, line: ManifestLine): Promise<S
 }
 
 /** The manifest says that everything it lists is there: it comes when that is so. The first store's is copied to the others. */
-async function sealManifests({ source, key, places }: Sealing): Promise<void> {
+async function sealManifests({ source, under, places }: Sealing): Promise<void> {
   const { manifest } = source;
+  const { codec, key } = under;
+  const name = sealedManifestName(codec);
   let sealed: Buffer | null = null;
-  for (const place of places) sealed ??= await presentManifest(place, manifest.digest, key);
-  const bytes = sealed ?? sealManifest(manifest, key);
+  for (const place of places) sealed ??= await presentManifest(place, manifest.digest, under);
+  const bytes = sealed ?? sealManifest(manifest, key, codec);
   for (const place of places) {
-    const path = join(place.folder, SEALED_MANIFEST_NAME);
+    const path = join(place.folder, name);
     const there = await stampOf(path);
-    if (there !== null && (await readSealedManifest(place.folder).catch(() => null))?.equals(bytes) === true) continue;
-    await putFile(place, SEALED_MANIFEST_NAME, there, async (part) => {
+    if (there !== null && (await readSealedManifest(place.folder, codec).catch(() => null))?.equals(bytes) === true) continue;
+    await putFile(place, name, there, async (part) => {
       const handle = await open(part, 'wx', 0o644);
       try {
         await handle.writeFile(bytes);
@@ -160,10 +176,10 @@ async function sealManifests({ source, key, places }: Sealing): Promise<void> {
   }
 }
 
-async function presentManifest(place: Place, manifest: Digest, key: Secret): Promise<Buffer | null> {
+async function presentManifest(place: Place, manifest: Digest, { codec, key }: OpenedKey): Promise<Buffer | null> {
   try {
-    const sealed = await readSealedManifest(place.folder);
-    return openManifest(sealed, key).digest === manifest ? sealed : null;
+    const sealed = await readSealedManifest(place.folder, codec);
+    return openManifest(sealed, key, codec).digest === manifest ? sealed : null;
   } catch (error) {
     if (isEnvelopeError(error) || codeOf(error) === 'ENOENT') return null;
     throw error;

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { link, lstat, mkdir, open, readdir, realpath, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
+import { isSealedName } from '#src/envelope/layout.ts';
 import { Fault } from '#src/errors.ts';
 import { asFault, codeOf } from './faults.ts';
 
 /** What a file is called until it is whole. 16 random digits, so that two processes never write to one file. */
-const PART = /(?<=\.sealed)\.[0-9a-f]{16}\.part$/;
+const PART = /(?<=\.(?:sealed|jwe))\.[0-9a-f]{16}\.part$/;
 
 /** One sealing's folder in one store. */
 export interface Place {
@@ -58,7 +59,7 @@ export async function ownFiles({ store, folder }: Place): Promise<{ readonly fil
   const files = entries
     .filter((entry) => entry.isFile())
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
-    .filter((path) => path.endsWith('.sealed') || PART.test(path))
+    .filter((path) => isSealedName(path) || PART.test(path))
     .map((path) => ({ path, partOf: PART.test(path) ? path.replace(PART, '') : null }));
   const folders = entries.filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
   return { files, folders: [folder, ...folders.sort((a, b) => a.length - b.length)] };
