@@ -1,4 +1,5 @@
 import { stringify } from 'yaml';
+import { type Codec, DEFAULT_CODEC } from '#src/envelope/codec.ts';
 import { type Digest, digestOf } from '../digest.ts';
 
 /** The story's one workload, and the object that serves it. */
@@ -131,6 +132,8 @@ export interface ReleasePlan {
   readonly manifestDigest: string;
   readonly initData: { readonly file: string; readonly digest: Digest };
   readonly soakSeconds: number;
+  /** Tink's otherwise. */
+  readonly codec?: Codec;
 }
 
 /**
@@ -154,7 +157,7 @@ export function releaseText(plan: ReleasePlan): string {
       keyPath: null,
       plaintextManifest: plan.manifestDigest,
       stores: ['models'],
-      codec: 'tink-aes256-gcm-hkdf-1mb',
+      codec: plan.codec ?? DEFAULT_CODEC,
       format: 'safetensors',
     },
     images: { [workload]: imageOf(plan.serial, workload) },

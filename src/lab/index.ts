@@ -1,3 +1,4 @@
+import type { Codec } from '#src/envelope/codec.ts';
 import { advise } from './advice.ts';
 import type { LabEvent } from './children.ts';
 import { type Ending, exportReceipts } from './receipts.ts';
@@ -25,6 +26,7 @@ export interface LabOptions {
   readonly once: boolean;
   /** A folder of real weights; null: the lab makes its own, 64 MiB a release. */
   readonly model: string | null;
+  readonly codec: Codec;
   /** Where the exported receipts and the public key go; both outlive the lab. */
   readonly outFolder: string;
   /** Aborted, with an Error named `Interrupted` where a person did it: everything is closed, and `runLab` returns. */

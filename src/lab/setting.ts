@@ -1,6 +1,7 @@
 import { chmod, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Codec, DEFAULT_CODEC } from '#src/envelope/codec.ts';
 import { digestOf } from '../digest.ts';
 import { type Approver, approve, makeApprovers } from './approvers.ts';
 import { type Keyturn, type LabEvent, runCommand } from './children.ts';
@@ -27,6 +28,8 @@ export interface SettingOptions {
   readonly mainFile: string;
   /** A folder of real weights, which every release then seals; null: the lab makes its own. */
   readonly model: string | null;
+  /** How the story's releases are sealed. Tink's format otherwise. */
+  readonly codec?: Codec;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LabEvent) => void;
   /** Puts something between the product and the far sides, whose addresses it answers anew. Not said: nothing stands between. */
@@ -61,6 +64,7 @@ export interface Setting {
   readonly farSides: FarSides;
   /** By serial, the first release's first. */
   readonly models: readonly Model[];
+  readonly codec: Codec;
   readonly watch: Watch;
   /** Of a controller's or the proxy's process that runs now; null while it is started again. */
   readonly pid: Services['pid'];
@@ -262,6 +266,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     approvers,
     farSides,
     models: models.value,
+    codec: options.codec ?? DEFAULT_CODEC,
     watch,
     ...services,
     endChildren: services.end,
