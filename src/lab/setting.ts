@@ -44,6 +44,7 @@ export interface SettingOptions {
 export interface Model {
   readonly folder: string;
   readonly manifestDigest: string;
+  readonly codec: Codec;
 }
 
 /** The lab, set up: far sides, and the product's own processes. */
@@ -64,7 +65,6 @@ export interface Setting {
   readonly farSides: FarSides;
   /** By serial, the first release's first. */
   readonly models: readonly Model[];
-  readonly codec: Codec;
   readonly watch: Watch;
   /** Of a controller's or the proxy's process that runs now; null while it is started again. */
   readonly pid: Services['pid'];
@@ -94,16 +94,16 @@ async function digestOfWeights(real: string): Promise<string> {
   }
 }
 
-async function makeModels(folder: string, real: string | null): Promise<readonly Model[]> {
+async function makeModels(folder: string, { model: real, codec = DEFAULT_CODEC }: SettingOptions): Promise<readonly Model[]> {
   if (real !== null) {
     const digest = await digestOfWeights(real);
-    return [1, 2].map(() => ({ folder: real, manifestDigest: digest }));
+    return [1, 2].map(() => ({ folder: real, manifestDigest: digest, codec }));
   }
   const models: Model[] = [];
   for (const seed of [1, 2]) {
     const own = join(folder, 'models', String(seed));
     const { manifestDigest } = await writeModel(own, { sizeBytes: MODEL_SIZE_BYTES, seed });
-    models.push({ folder: own, manifestDigest });
+    models.push({ folder: own, manifestDigest, codec });
   }
   return models;
 }
@@ -236,7 +236,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
   const replicas = await configureReplicas(ground, allPorts, digestOf(trust), options.betweenReplica);
   // All of them have ended before anything is closed: one that still goes on would fail at what is gone.
   const [models, founded, migrated] = await Promise.allSettled([
-    makeModels(folder, options.model),
+    makeModels(folder, options),
     found(farSides, keyturn, checkout, trust, approvers),
     migrate(keyturn, configFile, options.signal),
   ]);
@@ -266,7 +266,6 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     approvers,
     farSides,
     models: models.value,
-    codec: options.codec ?? DEFAULT_CODEC,
     watch,
     ...services,
     endChildren: services.end,

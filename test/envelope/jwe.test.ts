@@ -199,6 +199,19 @@ describe('a pass', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it('leaves nothing of a file that grew while it was read', () => {
+    for (const [opens, seals] of [
+      ['plain', 'jwe'],
+      ['jwe', 'plain'],
+      ['jwe', 'tink'],
+    ] as const) {
+      const from = fileOf(opens, randomBytes(2 * MiB));
+      const folder = testFolder();
+      expect(outcome(() => pass(order(from, join(folder, 'to'), opens, seals), () => appendFileSync(from, 'AAAA')))).toBe('changed');
+      expect(readdirSync(folder)).toEqual([]);
+    }
+  });
+
   it('overwrites nothing that has the name already', () => {
     const from = fileOf('jwe', randomBytes(10));
     const folder = testFolder();
