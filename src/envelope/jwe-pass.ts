@@ -9,7 +9,7 @@ import { AES256_GCM_HKDF_1MB, type Cut, cutOfCiphertext, cutOfPlaintext } from '
 import { fromJwe, fromPlaintext, fromTink, type Opening, openSink, type Sealing, type Sink, tinkPieceBytes, toJwe, toPlaintext, toTink } from './sides.ts';
 import type { Pass, Passed } from './tink.ts';
 
-/** Of plaintext, where no side is Tink's: see `sides.ts`. */
+/** Of plaintext, where no side is Tink's: a multiple of three, for base64url's sake. */
 const PIECE_BYTES = 768 * 1024;
 /** Of text that is copied as it is. */
 const COPY_BYTES = 1024 * 1024;

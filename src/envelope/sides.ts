@@ -78,14 +78,16 @@ export function fromTink(reader: Reader, key: Buffer, associatedData: Buffer, cu
   };
 }
 
-/** From a JWE of this many bytes; `hash` hears its text, each byte once. Nothing that it gives is to be believed before `end`. */
+/**
+ * From a JWE of this many bytes; `hash` hears its text, where all pieces but the last are multiples of three: else some of it is read twice.
+ * Nothing that it gives is to be believed before `end`.
+ */
 export function fromJwe(reader: Reader, key: Buffer, textBytes: number, hash: Hash | null): Opening {
   const head = openHead(key, reader.take(0, JWE_HEAD_BYTES));
   hash?.update(head.text);
   const decipher = jweDecipher(head);
   const [ciphertext, plaintext] = [Buffer.allocUnsafeSlow(STEP_BYTES), Buffer.allocUnsafeSlow(PIECE_MAX_BYTES)];
   const tailAt = textBytes - JWE_TAIL_BYTES;
-  let hashedTo = JWE_HEAD_BYTES;
   /** Plaintext from `at` up to the end of the last group of three that lies within a step, or `to`: gives where it ended. */
   const step = (at: number, to: number, into: Buffer): number => {
     const from = at - (at % 3);
@@ -93,8 +95,7 @@ export function fromJwe(reader: Reader, key: Buffer, textBytes: number, hash: Ha
     const textAt = JWE_HEAD_BYTES + (from / 3) * 4;
     const textEnd = Math.min(tailAt, JWE_HEAD_BYTES + Math.ceil(end / 3) * 4);
     const text = reader.take(textAt, textEnd - textAt);
-    hash?.update(text.subarray(Math.max(0, hashedTo - textAt)));
-    hashedTo = textEnd;
+    hash?.update(text);
     const given = decodeInto(text, ciphertext, textEnd === tailAt);
     transform(decipher, given.subarray(at - from, end - from), into);
     return end;
