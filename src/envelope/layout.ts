@@ -2,6 +2,7 @@ import { lstat, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promise
 import { dirname, join, sep } from 'node:path';
 import { type Digest, digestOf } from '#src/digest.ts';
 import type { Secret } from '#src/secret.ts';
+import type { ByteSource } from './distant.ts';
 import { envelopeError } from './envelope-error.ts';
 import { keyOf } from './keyset.ts';
 import { isModelPath, linesText, MANIFEST_MAX_BYTES, MANIFEST_MAX_LINES, type Manifest, type ManifestLine, manifestFrom, parseManifest } from './manifest.ts';
@@ -36,12 +37,14 @@ export function openManifest(sealed: Buffer, key: Secret): Manifest {
   return parseManifest(openMessage(sealed, key.reveal(), Buffer.from(MANIFEST_ASSOCIATED_DATA)).toString('utf8'));
 }
 
+/** The sealed text of the longest manifest: 56 bytes longer, and 16 more for every further MiB. */
+export const SEALED_MANIFEST_MAX_BYTES = MANIFEST_MAX_BYTES + 1024;
+
 /** Reads a sealed manifest from a folder. Throws EnvelopeError `too-large`, or the file system's error. */
 export async function readSealedManifest(folder: string): Promise<Buffer> {
   const place = join(folder, SEALED_MANIFEST_NAME);
   const found = await stat(place);
-  // The sealed text is 56 bytes longer, and 16 more for every further MiB.
-  if (!found.isFile() || found.size > MANIFEST_MAX_BYTES + 1024) throw envelopeError('too-large', 'the sealed manifest is no file, or too long', MANIFEST_NAME);
+  if (!found.isFile() || found.size > SEALED_MANIFEST_MAX_BYTES) throw envelopeError('too-large', 'the sealed manifest is no file, or too long', MANIFEST_NAME);
   return readFile(place);
 }
 
@@ -95,10 +98,18 @@ export async function manifestOf(folder: string, workers: EnvelopeWorkers): Prom
   return manifestFrom(digests);
 }
 
+/** A sealed folder that does not lie on this machine. */
+export interface DistantFolder {
+  /** The sealed manifest's bytes; it need not hold more than `SEALED_MANIFEST_MAX_BYTES` of them. */
+  readonly manifest: () => Promise<Buffer>;
+  /** A sealed file, by its path there. */
+  readonly file: (path: string) => Promise<string | ByteSource>;
+}
+
 /** What `openFolder` is asked. */
 export interface OpenOrder {
   /** Where the sealed files lie. */
-  readonly folder: string;
+  readonly folder: string | DistantFolder;
   /** What the guest fetched: see `keyset.ts`. */
   readonly keyset: Secret;
   /** A folder for the plaintext, or null for a trial that writes nothing. Files in it are not overwritten. */
@@ -123,11 +134,12 @@ export interface OpenedFolder {
  */
 export async function openFolder({ folder, keyset, to, workers }: OpenOrder): Promise<OpenedFolder> {
   using key = keyOf(keyset);
-  const sealedManifest = await readSealedManifest(folder);
+  const place = typeof folder === 'string' ? localFolder(folder) : folder;
+  const sealedManifest = await place.manifest();
   const manifest = openManifest(sealedManifest, key);
   const opened = await eachAtMost(workers.threads, manifest.lines, async ({ path, digest }) => {
     if (to !== null) await mkdir(dirname(join(to, path)), { recursive: true });
-    const from = join(folder, sealedPath(path));
+    const from = await place.file(sealedPath(path));
     const passed = await workers.pass({
       from,
       to: to === null ? null : join(to, path),
@@ -141,6 +153,10 @@ export async function openFolder({ folder, keyset, to, workers }: OpenOrder): Pr
   });
   const all = [...opened, { path: SEALED_MANIFEST_NAME, digest: digestOf(sealedManifest), bytes: sealedManifest.length }];
   return { manifest, ciphertextDigest: ciphertextDigestOf(all), files: all.length, sizeBytes: all.reduce((sum, { bytes }) => sum + bytes, 0) };
+}
+
+function localFolder(folder: string): DistantFolder {
+  return { manifest: () => readSealedManifest(folder), file: async (path) => join(folder, path) };
 }
 
 /** Does `work` for each, at most `limit` at once; stops beginning new ones after the first failure, and throws that. Results in the order of `items`. */

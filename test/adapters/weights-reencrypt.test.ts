@@ -38,11 +38,12 @@ function contents(folder: string): Readonly<Record<string, string>> {
 function openDisk() {
   const real = openWorkers(2);
   const passed: { readonly order: PassOrder; readonly passed: Passed }[] = [];
-  let failing: (order: PassOrder) => { readonly code: string; readonly path: string } | null = () => null;
+  let failing: (files: { readonly from: string; readonly to: string | null }) => { readonly code: string; readonly path: string } | null = () => null;
+  const nameOf = (end: string | { readonly name: string }): string => (typeof end === 'string' ? end : end.name);
   const workers: EnvelopeWorkers = {
     ...real,
     pass: async (order, told) => {
-      const error = failing(order);
+      const error = failing({ from: nameOf(order.from), to: order.to === null ? null : nameOf(order.to) });
       if (error !== null) throw Object.assign(new Error(error.code), error);
       told?.(1);
       const result = await real.pass(order, told);
