@@ -1,17 +1,15 @@
-import { lstat, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Digest } from '#src/digest.ts';
 import { reasons } from '#src/domain/reasons.ts';
 import { isEnvelopeError } from '#src/envelope/envelope-error.ts';
-import { associatedDataOf, checkInside, MANIFEST_NAME, openManifest, readSealedManifest, SEALED_MANIFEST_NAME, sealedPath } from '#src/envelope/layout.ts';
+import { associatedDataOf, MANIFEST_NAME, openManifest, sealedPath } from '#src/envelope/layout.ts';
 import type { Manifest, ManifestLine } from '#src/envelope/manifest.ts';
 import { type Passed, plaintextBytesOf } from '#src/envelope/tink.ts';
 import type { EnvelopeWorkers } from '#src/envelope/workers.ts';
 import { Fault, isFault } from '#src/errors.ts';
 import type { Secret } from '#src/secret.ts';
-import { asFault, codeOf, pathOf } from './faults.ts';
+import { asFault, codeOf } from './faults.ts';
+import type { Place, Readable } from './place.ts';
 import type { Source, Writing } from './source.ts';
-import type { Place } from './store.ts';
 
 /** An older ciphertext of ours. */
 export interface OldCiphertext {
@@ -51,8 +49,9 @@ export async function openCiphertext(old: OldCiphertext, approved: Digest, worke
 async function oldManifest(place: Place, approved: Digest, key: Secret): Promise<Manifest> {
   const name = nameIn(place, MANIFEST_NAME);
   try {
-    await checkInside(place.root, join(place.prefix, SEALED_MANIFEST_NAME));
-    const manifest = openManifest(await readSealedManifest(place.folder), key);
+    const sealed = await place.manifest();
+    if (sealed === null) throw missing(name);
+    const manifest = openManifest(sealed, key);
     if (manifest.digest === approved) return manifest;
     throw new Fault('WeightsChanged', `weights ${name}: it is ${manifest.digest}, approved is ${approved}`);
   } catch (error) {
@@ -64,7 +63,7 @@ async function oldManifest(place: Place, approved: Digest, key: Secret): Promise
 async function oldSize(places: readonly Place[], path: string): Promise<number> {
   for (const place of places) {
     try {
-      return plaintextBytesOf((await lstat(join(place.folder, sealedPath(path)))).size);
+      return plaintextBytesOf(await place.sizeOf(sealedPath(path)));
     } catch {
       // Told by whoever reads the file, if no store has it.
     }
@@ -80,29 +79,44 @@ interface Resealing {
 }
 
 /** Opens one file and seals it anew, from the first store that has it whole. */
-async function reseal({ places, key, manifest, workers }: Resealing, line: ManifestLine, { to, key: sealWith, hash, told }: Writing): Promise<Passed> {
+async function reseal(resealing: Resealing, line: ManifestLine, writing: Writing): Promise<Passed> {
   const failed: Fault[] = [];
-  for (const place of places) {
-    const from = join(place.folder, sealedPath(line.path));
-    const once = (): Promise<Passed> =>
-      workers.pass({ from, to, openWith: key, sealWith, associatedData: associatedDataOf(manifest, line.path), hash, resume: true }, told);
+  let goal = writing.goal;
+  for (const place of resealing.places) {
+    const name = nameIn(place, line.path);
+    let readable: Readable | null = null;
     try {
-      await checkInside(place.root, join(place.prefix, sealedPath(line.path)));
-      let passed = await once();
+      readable = await place.open(sealedPath(line.path));
+      if (readable === null) throw missing(name);
+      let passed = await resealFrom(resealing, readable, line, { ...writing, goal });
       if (passed.plaintextDigest !== line.digest && passed.keptBytes > 0) {
         // The part may be from another store's file than this one.
-        await rm(to, { force: true });
-        passed = await once();
+        goal = await goal.again();
+        passed = await resealFrom(resealing, (await place.open(sealedPath(line.path))) ?? readable, line, { ...writing, goal });
       }
       if (passed.plaintextDigest === line.digest) return passed;
-      await rm(to, { force: true });
-      failed.push(new Fault('WeightsChanged', `weights ${nameIn(place, line.path)} opens to another file than the approved manifest lists`));
+      goal = await goal.again();
+      failed.push(new Fault('WeightsChanged', `weights ${name} opens to another file than the approved manifest lists`));
     } catch (error) {
-      if (isFault(error) || (!isEnvelopeError(error) && pathOf(error) !== from)) throw error;
-      failed.push(faultOf(torn(error, nameIn(place, line.path))));
+      const read = readable === null || readable.isAbout(error) || isEnvelopeError(error);
+      if (!read) throw error;
+      failed.push(faultOf(torn(error, name)));
     }
   }
   throw oneOf(failed);
+}
+
+function resealFrom(
+  { key, manifest, workers }: Resealing,
+  { from }: Readable,
+  line: ManifestLine,
+  { goal, key: sealWith, hash, told }: Writing,
+): Promise<Passed> {
+  return workers.pass({ ...goal.order, from, openWith: key, sealWith, associatedData: associatedDataOf(manifest, line.path), hash }, told);
+}
+
+function missing(name: string): Fault {
+  return new Fault('CiphertextTorn', `weights ${name}: it is not there`);
 }
 
 function nameIn({ store, prefix }: Place, path: string): string {

@@ -1,11 +1,11 @@
 import type { Manifest, ManifestLine } from '#src/envelope/manifest.ts';
 import type { Passed } from '#src/envelope/tink.ts';
 import type { Secret } from '#src/secret.ts';
+import type { Goal } from './place.ts';
 
 /** How one file is sealed. */
 export interface Writing {
-  /** A file that is not there yet; where the source is `resumable`, it may be a part. */
-  readonly to: string;
+  readonly goal: Goal;
   /** The 32 bytes. */
   readonly key: Secret;
   readonly hash: 'both' | 'plaintext';
