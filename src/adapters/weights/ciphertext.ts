@@ -84,6 +84,7 @@ async function reseal(resealing: Resealing, line: ManifestLine, writing: Writing
   let goal = writing.goal;
   for (const place of resealing.places) {
     const name = nameIn(place, line.path);
+    if (failed.length > 0) goal = await goal.rewound();
     let readable: Readable | null = null;
     try {
       readable = await place.open(sealedPath(line.path));

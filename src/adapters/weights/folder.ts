@@ -47,7 +47,8 @@ function goalOf(to: string, resumable: boolean): Goal {
     await rm(to, { force: true });
     return goalOf(to, resumable);
   };
-  return { order: resumable ? { to, resume: true } : { to }, again };
+  const goal: Goal = { order: resumable ? { to, resume: true } : { to }, rewound: async () => goal, again };
+  return goal;
 }
 
 async function manifestOf(place: FolderPlace): Promise<Buffer | null> {

@@ -48,6 +48,8 @@ export interface Readable {
 /** What a pass writes to, as `PassOrder` has it. */
 export interface Goal {
   readonly order: { readonly to: string | ByteSink; readonly resume?: boolean; readonly header?: Uint8Array };
+  /** The same, for another pass over the whole file: what was written stays, and is gone on with. */
+  readonly rewound: () => Promise<Goal>;
   /** Drops what was written, and what was taken over: a goal that begins anew. */
   readonly again: () => Promise<Goal>;
 }

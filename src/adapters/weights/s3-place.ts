@@ -99,7 +99,12 @@ async function put<T>(
 ): Promise<T> {
   const begin = (from: DeadUpload | null): Upload => openUpload({ bucket, memory, key: `${prefix}/${path}`, torn, resumable, dead: from });
   let upload = begin(resumable ? (dead.get(path) ?? null) : null);
-  const goal = (): Goal => ({ order: { to: upload.sink, header: upload.header }, again });
+  const goal = (): Goal => ({ order: { to: upload.sink, header: upload.header }, rewound, again });
+  const rewound = async (): Promise<Goal> => {
+    await upload.release(true);
+    upload = begin(upload.sent());
+    return goal();
+  };
   const again = async (): Promise<Goal> => {
     await upload.release(false);
     upload = begin(null);

@@ -45,6 +45,8 @@ export interface Upload {
   readonly stale: Error;
   /** Throws Fault: `Conflict` where another object has the key meanwhile. */
   readonly finish: () => Promise<void>;
+  /** What another upload of the same needs to go on with it; null where nothing was begun. */
+  readonly sent: () => DeadUpload | null;
   /** Gives its memory back, and ends the upload unless another process may go on with it. Never throws: what is left is found by the next. */
   readonly release: (keep: boolean) => Promise<void>;
 }
@@ -86,6 +88,7 @@ export function openUpload(order: UploadOrder): Upload {
     stale: running.stale,
     sink: { name: `${order.bucket.bucket}/${order.key}`, write: (bytes, fileBytes) => write(running, bytes, fileBytes) },
     finish: () => finish(running),
+    sent: () => (running.id === null ? null : { id: running.id, header: running.header }),
     release: (keep) => release(running, keep),
   };
 }
