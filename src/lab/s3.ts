@@ -33,6 +33,8 @@ export interface S3Trouble {
     | 'short-read'
     | 'slow-read';
   readonly operation: S3Operation;
+  /** Only of this part; of any otherwise. */
+  readonly part?: number;
 }
 
 const REFUSALS: Readonly<Partial<Record<S3Trouble['kind'], readonly [number, string]>>> = {
@@ -63,10 +65,14 @@ export interface LabS3 {
   readonly store: S3Store;
   /** Lets the next call of that operation go wrong, so many times; several wait for one call each. */
   readonly trouble: (trouble: S3Trouble, times?: number) => void;
+  /** Does something before each call of that operation is carried out, until `forgive`. */
+  readonly before: (operation: S3Operation, work: () => Promise<unknown>) => void;
+  /** Nothing goes wrong any more, and nothing is done before calls. */
+  readonly forgive: () => void;
   /** Leaves these keys out of lists, though they are there. */
   readonly hide: (keys: readonly string[]) => void;
   /** Every operation that was asked for, with its key. */
-  readonly calls: readonly { readonly operation: S3Operation; readonly key: string }[];
+  readonly calls: { readonly operation: S3Operation; readonly key: string }[];
   readonly close: () => Promise<void>;
 }
 
@@ -74,6 +80,7 @@ interface Server extends LabS3Options {
   readonly store: S3Store;
   readonly troubles: S3Trouble[];
   readonly calls: { readonly operation: S3Operation; readonly key: string }[];
+  readonly before: Map<S3Operation, () => Promise<unknown>>;
   hidden: ReadonlySet<string>;
 }
 
@@ -82,7 +89,7 @@ interface Server extends LabS3Options {
  * of SHA-256, and S3's own errors. Whoever has no signature may read objects, and nothing else: ciphertext is public.
  */
 export async function openLabS3(options: LabS3Options): Promise<LabS3> {
-  const server: Server = { ...options, store: openS3Store(options.folder), troubles: [], calls: [], hidden: new Set() };
+  const server: Server = { ...options, store: openS3Store(options.folder), troubles: [], calls: [], before: new Map(), hidden: new Set() };
   const listener = createServer((request, response) => void respond(server, request, response));
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
@@ -94,6 +101,11 @@ export async function openLabS3(options: LabS3Options): Promise<LabS3> {
     calls: server.calls,
     trouble: (trouble, times = 1) => {
       for (let time = 0; time < times; time += 1) server.troubles.push(trouble);
+    },
+    before: (operation, work) => void server.before.set(operation, work),
+    forgive: () => {
+      server.troubles.length = 0;
+      server.before.clear();
     },
     hide: (keys) => {
       server.hidden = new Set(keys);
@@ -138,7 +150,10 @@ async function answerTo(
   if (!isGuest) checkSignature(signed, server.credentials ?? { accessKeyId: 'lab', secretAccessKey: 'lab' }, Date.now());
   server.calls.push({ operation, key });
   if (bucket !== server.bucket) throw s3Failure(404, 'NoSuchBucket');
-  const index = server.troubles.findIndex((trouble) => trouble.operation === operation);
+  await server.before.get(operation)?.();
+  const index = server.troubles.findIndex(
+    ({ operation: wanted, part }) => wanted === operation && (part === undefined || String(part) === query.get('partNumber')),
+  );
   const trouble = index < 0 ? null : (server.troubles.splice(index, 1)[0]?.kind ?? null);
   const refusal = trouble === null ? undefined : REFUSALS[trouble];
   if (refusal !== undefined) throw s3Failure(...refusal);

@@ -47,9 +47,12 @@ export async function reasonOf(attempt: Promise<unknown>): Promise<string> {
 }
 
 /** A model on this machine, and the order to seal it. */
-export async function makeOrder(stores: readonly string[] = ['one', 'two']): Promise<{ readonly source: string; readonly order: SealOrder }> {
+export async function makeOrder(
+  stores: readonly string[] = ['one', 'two'],
+  sizeBytes = 18 * MiB,
+): Promise<{ readonly source: string; readonly order: SealOrder }> {
   const source = testFolder();
-  const { manifestDigest } = await writeModel(source, { sizeBytes: 18 * MiB, seed: 1 });
+  const { manifestDigest } = await writeModel(source, { sizeBytes, seed: 1 });
   const order: SealOrder = {
     source: { kind: 'plaintext', address: `file://${source}` },
     plaintextManifest: manifestDigest,
