@@ -124,9 +124,9 @@ export function openS3Store(folder: string): S3Store {
 
 function claimedParts({ parts, checksummed }: StoredUpload, claimed: readonly ClaimedPart[]): readonly StoredPart[] {
   if (claimed.length === 0) throw s3Failure(400, 'MalformedXML');
+  if (claimed.some(({ number }, index) => index > 0 && number <= (claimed[index - 1]?.number ?? 0))) throw s3Failure(400, 'InvalidPartOrder');
   return claimed.map(({ number, etag, checksum }, index) => {
     const part = parts.get(number);
-    if (index > 0 && number <= (claimed[index - 1]?.number ?? 0)) throw s3Failure(400, 'InvalidPartOrder');
     if (part === undefined || quoted(etag.replaceAll('"', '')) !== part.etag) throw s3Failure(400, 'InvalidPart');
     if (checksummed && checksum !== part.checksum) throw s3Failure(400, 'InvalidPart', 'the checksum of a part is missing, or another');
     if (index < claimed.length - 1 && part.sizeBytes < PART_MIN_BYTES) throw s3Failure(400, 'EntityTooSmall');

@@ -16,7 +16,7 @@ import { openS3Stand } from './weights-s3-stand.ts';
 
 const MiB = 1024 * 1024;
 const GiB = 1024 * MiB;
-const PART_BYTES = 8 * MiB;
+const PART_BYTES = 5 * MiB;
 
 const threads = openWorkers(2);
 afterAll(() => threads.close());
@@ -278,11 +278,11 @@ describe('stores of two kinds', () => {
 
 describe('limits', () => {
   it('parts grow with the file, up to what memory takes; a longer file is LimitExceeded', () => {
-    expect(partBytesOf(1)).toBe(8 * MiB);
-    expect(partBytesOf(78 * GiB)).toBe(8 * MiB);
-    expect(partBytesOf(79 * GiB)).toBe(16 * MiB);
-    expect(partBytesOf(625 * GiB)).toBe(64 * MiB);
-    expect(() => partBytesOf(626 * GiB)).toThrow(expect.objectContaining({ reason: 'LimitExceeded' }));
+    expect(partBytesOf(1)).toBe(5 * MiB);
+    expect(partBytesOf(48 * GiB)).toBe(5 * MiB);
+    expect(partBytesOf(49 * GiB)).toBe(10 * MiB);
+    expect(partBytesOf(781 * GiB)).toBe(80 * MiB);
+    expect(() => partBytesOf(782 * GiB)).toThrow(expect.objectContaining({ reason: 'LimitExceeded' }));
   });
 
   it('memory for parts is lent to no more than there is, in turn, and to a longer one alone', async () => {

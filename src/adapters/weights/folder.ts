@@ -14,6 +14,7 @@ export async function openFolderPlace(store: string, path: string, prefix: strin
   return {
     store,
     prefix,
+    isDistant: false,
     stampOf: (file) => stampOf(at(file)),
     sizeOf: (file) =>
       lstat(at(file)).then(

@@ -12,6 +12,7 @@ import { asFault, codeOf } from './faults.ts';
 import { openFolderPlace } from './folder.ts';
 import type { Place } from './place.ts';
 import { openPlaintext } from './plaintext.ts';
+import { openLanes } from './s3-lanes.ts';
 import { openPartMemory, type PartMemory } from './s3-memory.ts';
 import { openS3Place } from './s3-place.ts';
 import { openBucket, S3_PATIENCE, type S3Patience } from './s3-wire.ts';
@@ -23,6 +24,8 @@ interface Opened {
   /** Throws Fault `NotConfigured`, `NotFound`, `InvalidRequest`. */
   readonly place: (store: string, prefix: string) => Promise<Place>;
   readonly workers: EnvelopeWorkers;
+  /** The same, where a place is a distant one. */
+  readonly lanes: EnvelopeWorkers;
 }
 
 /** A store, as it is configured. */
@@ -31,8 +34,8 @@ interface Store {
   readonly place: (prefix: string) => Promise<Place>;
 }
 
-/** Parts on their way to S3, all together: with it a sealing stays below 200 MB, whatever it seals. */
-const PART_MEMORY_BYTES = 48 * 1024 * 1024;
+/** Parts on their way to S3, all together: two of them a pass, and some small files. */
+const PART_MEMORY_BYTES = 24 * 1024 * 1024;
 
 /** The artifact stores of keyturn.yaml. Opening reads nothing; the threads that do the work start when there is some, and end when there is none. */
 export function openWeights(
@@ -47,7 +50,7 @@ export function openWeights(
     if (store === undefined) throw new Fault('NotConfigured', `artifactStores.${name} is not configured`);
     return store;
   };
-  const opened: Opened = { place: async (store, prefix) => storeOf(store).place(prefix), workers };
+  const opened: Opened = { place: async (store, prefix) => storeOf(store).place(prefix), workers, lanes: openLanes(workers) };
   return {
     guestAddress: (store) => storeOf(store).guestAddress,
     newKey: (codec) => {
@@ -90,12 +93,13 @@ async function named<T>(doing: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-function inspect({ place, workers }: Opened, order: SealOrder, store: string, keyset: Secret): Promise<Ciphertext | null> {
+function inspect({ place, workers, lanes }: Opened, order: SealOrder, store: string, keyset: Secret): Promise<Ciphertext | null> {
   return named(`inspect ${store}/${order.prefix}`, async () => {
     checkCodec(order.codec);
-    const folder = folderOf(await place(store, order.prefix));
+    const found = await place(store, order.prefix);
+    const folder = folderOf(found);
     try {
-      const opened = await openFolder({ folder, keyset, to: null, workers });
+      const opened = await openFolder({ folder, keyset, to: null, workers: found.isDistant ? lanes : workers });
       if (opened.manifest.digest !== order.plaintextManifest) return null;
       return { digest: opened.ciphertextDigest, files: opened.files, sizeBytes: opened.sizeBytes };
     } catch (error) {
@@ -125,8 +129,9 @@ function seal(opened: Opened, order: SealOrder, keys: SealKeys, mine: Mine, prog
     using key = keyOf(keys.seal);
     using open = keys.open === null ? null : keyOf(keys.open);
     const places = await Promise.all(order.stores.map((store) => opened.place(store, order.prefix)));
-    const source = await sourceOf(opened, order, open);
-    await sealAll({ source, key, places, workers: opened.workers, mine, progress });
+    const workers = places.some(({ isDistant }) => isDistant) ? opened.lanes : opened.workers;
+    const source = await sourceOf({ ...opened, workers }, order, open);
+    await sealAll({ source, key, places, workers, mine, progress });
   });
 }
 

@@ -6,6 +6,8 @@ export interface Place {
   readonly store: string;
   /** `<workload>/<rotation>`. */
   readonly prefix: string;
+  /** Whether its files do not lie on this machine: more of them are under way at once then, and fewer are computed. */
+  readonly isDistant: boolean;
   /** Tells the file at this path from any that takes its place; null where there is none. */
   readonly stampOf: (path: string) => Promise<string | null>;
   /** Bytes of the file at this path; 0 where there is none. */

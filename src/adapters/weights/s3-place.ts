@@ -33,6 +33,7 @@ export async function openS3Place(store: string, bucket: Bucket, memory: PartMem
   return {
     store,
     prefix,
+    isDistant: true,
     stampOf: async (path) => (await find(bucket, keyOf(path)))?.etag ?? null,
     sizeOf: async (path) => (await find(bucket, keyOf(path)))?.sizeBytes ?? 0,
     open: async (path) => {

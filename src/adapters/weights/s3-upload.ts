@@ -1,4 +1,4 @@
-import { webcrypto } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import {
   AbortMultipartUploadCommand,
   type CompletedPart,
@@ -16,12 +16,12 @@ import type { PartMemory } from './s3-memory.ts';
 import { type DeadUpload, markerOf, type SentPart, sentParts } from './s3-parts.ts';
 import { type Bucket, call, callOrNull } from './s3-wire.ts';
 
-/** Whole segments, more than the 5 MiB that S3 wants, and little enough that a file loses two of them where its process dies. */
-const PART_BYTES = 8 * 1024 * 1024;
+/** The least that S3 takes: whole segments, and a file loses two of them where its process dies. */
+const PART_BYTES = 5 * 1024 * 1024;
 /** S3 takes no more. */
 const PARTS_MAX = 10_000;
-/** Memory is limited, and with it the file: 10,000 parts of this are 625 GiB. */
-const PART_MAX_BYTES = 64 * 1024 * 1024;
+/** Memory is limited, and with it the file: 10,000 parts of this are 781 GiB. */
+const PART_MAX_BYTES = 80 * 1024 * 1024;
 
 /** What an upload needs. */
 export interface UploadOrder {
@@ -61,6 +61,8 @@ interface Running extends UploadOrder {
   /** Being filled, and how far it is. */
   room: Buffer<ArrayBuffer> | null;
   filled: number;
+  /** Of what is filled: made as it comes, a window at a time, so that the event loop never stands still for a whole part. */
+  hash: Hash;
   givenBytes: number;
   fileBytes: number;
   /** The part on its way: one at a time, while the next one is filled. */
@@ -79,6 +81,7 @@ export function openUpload(order: UploadOrder): Upload {
     id: order.dead?.id ?? null,
     room: null,
     filled: 0,
+    hash: createHash('sha256'),
     givenBytes: 0,
     fileBytes: 0,
     sending: Promise.resolve(),
@@ -107,6 +110,7 @@ async function write(running: Running, bytes: Buffer, fileBytes: number): Promis
   for (let taken = 0; taken < bytes.length; ) {
     running.room ??= await running.memory.take(Math.min(partBytes, fileBytes - running.givenBytes));
     const count = bytes.copy(running.room, running.filled, taken);
+    running.hash.update(running.room.subarray(running.filled, running.filled + count));
     running.filled += count;
     running.givenBytes += count;
     taken += count;
@@ -119,8 +123,10 @@ async function sendRoom(running: Running, room: Buffer<ArrayBuffer>): Promise<vo
   await running.sending;
   if (running.id === null) await begin(running, running.header);
   else if (running.parts.length === 0 && running.dead !== null) running.sent = await sentParts(running.bucket, running.key, running.id);
-  [running.room, running.filled] = [null, 0];
-  running.sending = sendPart(running, running.parts.push({}), room).finally(() => running.memory.give(room));
+  const checksum = running.hash.digest();
+  [running.room, running.filled, running.hash] = [null, 0, createHash('sha256')];
+  running.checksums.push(checksum);
+  running.sending = sendPart(running, running.parts.push({}), room, checksum.toString('base64')).finally(() => running.memory.give(room));
   // Whoever waits for it hears of it; until then nobody may.
   running.sending.catch(() => {});
 }
@@ -134,13 +140,11 @@ async function begin(running: Running, header: Buffer<ArrayBuffer>): Promise<voi
   running.id = UploadId;
   if (!resumable) return;
   const marker = markerOf(key, UploadId);
-  const put = new PutObjectCommand({ Bucket: bucket.bucket, Key: marker, Body: header, ChecksumSHA256: await checksumOf(header) });
+  const put = new PutObjectCommand({ Bucket: bucket.bucket, Key: marker, Body: header, ChecksumSHA256: createHash('sha256').update(header).digest('base64') });
   await call(bucket, `PutObject ${marker}`, (options) => bucket.client.send(put, options));
 }
 
-async function sendPart({ bucket, key, id, parts, checksums, sent, stale }: Running, number: number, room: Buffer<ArrayBuffer>): Promise<void> {
-  const checksum = await checksumOf(room);
-  checksums[number - 1] = Buffer.from(checksum, 'base64');
+async function sendPart({ bucket, key, id, parts, sent, stale }: Running, number: number, room: Buffer<ArrayBuffer>, checksum: string): Promise<void> {
   const known = sent.get(number);
   if (known !== undefined) {
     // Never sent a second time with other bytes: one header, one text.
@@ -176,7 +180,7 @@ async function finish(running: Running): Promise<void> {
 /** A file of one part. */
 async function putObject(running: Running, bytes: Buffer<ArrayBuffer>): Promise<void> {
   const { bucket, key, torn } = running;
-  const checksum = await checksumOf(bytes);
+  const checksum = running.hash.digest('base64');
   const command = new PutObjectCommand({ Bucket: bucket.bucket, Key: key, Body: bytes, ChecksumSHA256: checksum, ...conditionOf(torn) });
   await unlessOurs(running, checksum, async () => {
     const answer = await call(bucket, `PutObject ${key}`, (options) => bucket.client.send(command, options), bucket.patience.partSeconds);
@@ -187,7 +191,7 @@ async function putObject(running: Running, bytes: Buffer<ArrayBuffer>): Promise<
 async function complete(running: Running, id: string): Promise<void> {
   const { bucket, key, parts, checksums, torn, fileBytes } = running;
   // S3's checksum of checksums.
-  const checksum = `${await checksumOf(Buffer.concat(checksums))}-${parts.length}`;
+  const checksum = `${createHash('sha256').update(Buffer.concat(checksums)).digest('base64')}-${parts.length}`;
   const order = { Bucket: bucket.bucket, Key: key, UploadId: id, MultipartUpload: { Parts: parts }, MpuObjectSize: fileBytes, ...conditionOf(torn) };
   await unlessOurs(running, checksum, async () => {
     const send = () => bucket.client.send(new CompleteMultipartUploadCommand(order), { abortSignal: AbortSignal.timeout(bucket.patience.partSeconds * 1000) });
@@ -233,9 +237,4 @@ export async function endUpload(bucket: Bucket, key: string, id: string): Promis
 /** The store says what it has; one that says nothing is read back by whoever looks whether the ciphertext is whole. */
 function checkChecksum({ title }: Bucket, doing: string, said: string | undefined, checksum: string): void {
   if (said !== undefined && said !== checksum) throw new Fault('ChecksumMismatch', `${title} ${doing}: it has ${said}, and was sent ${checksum}`);
-}
-
-/** SHA-256 in base64, in a thread of libuv's: 8 MiB take longer than the event loop may stand still. */
-async function checksumOf(bytes: Buffer<ArrayBuffer>): Promise<string> {
-  return Buffer.from(await webcrypto.subtle.digest('SHA-256', bytes)).toString('base64');
 }

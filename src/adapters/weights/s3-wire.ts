@@ -6,7 +6,7 @@ import { asS3Fault, errorNameOf } from './s3-faults.ts';
 export interface S3Patience {
   /** For one call that moves no weights, asked again or not. Seconds. */
   readonly callSeconds: number;
-  /** For one part of up to 64 MiB, or for the store to put a file's parts together: of 10,000 it takes minutes. Seconds. */
+  /** For one part of up to 80 MiB, or for the store to put a file's parts together: of 10,000 it takes minutes. Seconds. */
   readonly partSeconds: number;
   /** For one MiB to arrive. Seconds. */
   readonly windowSeconds: number;
@@ -34,7 +34,7 @@ interface CallOptions {
 }
 
 /**
- * Opens the client. Credentials come from the SDK's own chain. Checksums are ours (SHA-256, made off the event loop), and say at once what
+ * Opens the client. Credentials come from the SDK's own chain. Checksums are ours (SHA-256, made as the bytes come), and say at once what
  * the signature covers: otherwise the SDK would hash every part a second time, on the event loop.
  */
 export function openBucket(name: string, config: StoreConfig & { readonly kind: 's3' }, patience: S3Patience): Bucket {
