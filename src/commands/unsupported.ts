@@ -8,7 +8,6 @@ import { Fault } from '#src/errors.ts';
 export function refuseUnsupported(file: string, config: Config): void {
   const settings = [
     ...Object.entries(config.keyStores).flatMap(([name, { kind }]) => (kind === 'aws-kms' ? [] : [`keyStores.${name}.kind: ${kind}`])),
-    ...Object.entries(config.artifactStores).flatMap(([name, { kind }]) => (kind === 'file' ? [] : [`artifactStores.${name}.kind: ${kind}`])),
     ...(config.trust.unsignedRevocations === 'suspend' ? ['trust.unsignedRevocations: suspend'] : []),
     ...(config.receipts.signer.kind === 'ed25519' ? [] : [`receipts.signer.kind: ${config.receipts.signer.kind}`]),
   ];

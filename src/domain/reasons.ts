@@ -152,6 +152,10 @@ export const reasons = {
     next: 'retry',
     help: 'The named file cannot be read or written: its disk or mount answers with I/O errors. See the kernel’s log on that host.',
   },
+  ChecksumMismatch: {
+    next: 'retry',
+    help: 'The named store has other bytes than it was sent, or says so. They are sent again; where it lasts, look at the network and at the store.',
+  },
   DiskFull: { next: 'retry', help: 'Make room in the named store; what was written is used again.' },
 
   // pods

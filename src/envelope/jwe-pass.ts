@@ -1,9 +1,11 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
-import { closeSync, constants, existsSync, fdatasyncSync, fstatSync, linkSync, openSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, fdatasyncSync, linkSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Digest } from '#src/digest.ts';
-import { openReader, openWriter, type Reader, type Writer } from './blocks.ts';
+import { openWriter, type Reader, type Writer } from './blocks.ts';
+import { type Channel, openDistantWriter } from './distant.ts';
 import { envelopeError } from './envelope-error.ts';
 import { about, type File, MODE } from './file.ts';
+import { type Input, openInput } from './input.ts';
 import { JWE_HEAD_BYTES, jweCutOfPlaintext, jweCutOfText, rewrapHead } from './jwe.ts';
 import { AES256_GCM_HKDF_1MB, type Cut, cutOfCiphertext, cutOfPlaintext } from './segments.ts';
 import { fromJwe, fromPlaintext, fromTink, type Opening, openSink, type Sealing, type Sink, tinkPieceBytes, toJwe, toPlaintext, toTink } from './sides.ts';
@@ -32,9 +34,9 @@ interface Plan {
  * neither GCM's state nor SHA-256's can be taken up in the middle of a file.
  */
 export function passJwe(order: Pass, told: (plaintextBytes: number) => void): Passed {
-  return reading(order.from, (input, fileBytes) => {
-    const plan = planOf(order, fileBytes);
-    if (order.to === null) return run(order, plan, input, null, told);
+  return reading(order.from, (input) => {
+    const plan = planOf(order, input.sizeBytes);
+    if (order.to === null || typeof order.to !== 'string') return run(order, plan, input, order.to, told);
     if (order.resume === true) rmSync(order.to, { force: true });
     const kind = order.sealWith === null ? 'plaintext' : 'ciphertext';
     return writing(order.to, kind, (output) => run(order, plan, input, output, told));
@@ -61,10 +63,11 @@ export function rewrapJwe({
   sealWith,
 }: { readonly [name in 'from' | 'to']: string } & { readonly [name in 'openWith' | 'sealWith']: Buffer }): Rewrapped {
   const [oldHash, newHash] = [createHash('sha256'), createHash('sha256')];
-  const bytes = reading(from, (input, fileBytes) => {
+  const bytes = reading(from, (input) => {
+    const fileBytes = input.sizeBytes;
     jweCutOfText(fileBytes);
     return writing(to, 'ciphertext', (output) => {
-      passing(input, output, fileBytes, fileBytes, (reader, writer) => {
+      passing(input, output, fileBytes, (reader, writer) => {
         const sink = openSink(writer, newHash);
         const head = Buffer.from(reader.take(0, JWE_HEAD_BYTES));
         oldHash.update(head);
@@ -93,11 +96,11 @@ function planOf({ openWith, openAs, sealWith, sealAs }: Pass, fileBytes: number)
   return { plaintextBytes, readBytes: fileBytes, writtenBytes: sealWith === null ? plaintextBytes : (cut?.ciphertextBytes ?? 0), cut };
 }
 
-function run(order: Pass, plan: Plan, input: File, output: File | null, told: (plaintextBytes: number) => void): Passed {
+function run(order: Pass, plan: Plan, input: Input, output: File | Channel | null, told: (plaintextBytes: number) => void): Passed {
   const asked = (what: 'plaintext' | 'ciphertext'): Hash | null => (order.hash === 'both' || order.hash === what ? createHash('sha256') : null);
   const [plaintextHash, ciphertextHash] = [asked('plaintext'), asked('ciphertext')];
   const [readHash, writtenHash] = order.sealWith === null ? [ciphertextHash, null] : [null, ciphertextHash];
-  passing(input, output, plan.readBytes, plan.writtenBytes, (reader, writer) => {
+  passing(input, output, plan.writtenBytes, (reader, writer) => {
     const opening = openingOf(order, plan, reader, readHash);
     try {
       passPieces(plan, opening, sealingOf(order, plan, openSink(writer, writtenHash)), plaintextHash, told);
@@ -151,19 +154,16 @@ function cutThere(cut: Cut | null): Cut {
 }
 
 /** A file that grew meanwhile is another file than the one whose length the pass was planned by. */
-function checkLength(input: File, bytes: number): void {
-  if (fstatSync(input.descriptor).size !== bytes) throw envelopeError('changed', `the file changed its length while it was read: ${input.path}`);
+function checkLength(input: Input, bytes: number): void {
+  if (input.sizeNow() !== bytes) throw envelopeError('changed', `the file changed its length while it was read: ${input.name}`);
 }
 
-function reading<T>(path: string, work: (input: File, fileBytes: number) => T): T {
-  // Without O_NONBLOCK a named pipe in place of the file would hold the thread for ever.
-  const input: File = { path, descriptor: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK) };
+function reading<T>(from: string | Channel, work: (input: Input) => T): T {
+  const input = openInput(from);
   try {
-    const found = fstatSync(input.descriptor);
-    if (!found.isFile()) throw envelopeError('unsafe-path', `not a regular file: ${path}`);
-    return work(input, found.size);
+    return work(input);
   } finally {
-    closeSync(input.descriptor);
+    input.close();
   }
 }
 
@@ -195,12 +195,15 @@ function takeName(written: string, path: string): void {
   }
 }
 
-function passing(input: File, output: File | null, readBytes: number, writtenBytes: number, work: (reader: Reader, writer: Writer | null) => void): void {
-  const reader = openReader(input, readBytes);
-  const writer = output === null ? null : openWriter(output, 0, writtenBytes);
+function passing(input: Input, output: File | Channel | null, writtenBytes: number, work: (reader: Reader, writer: Writer | null) => void): void {
+  const reader = input.openReader();
+  const writer = output === null ? null : 'shared' in output ? openDistantWriter(output, writtenBytes) : openWriter(output, 0, writtenBytes);
   try {
-    work(reader, writer);
-    writer?.finish();
+    try {
+      work(reader, writer);
+    } finally {
+      writer?.finish(); // also after an error: a distant file's last window may still be on its way, out of memory that is another's once this returns
+    }
   } finally {
     writer?.close();
     reader.close();

@@ -3,6 +3,7 @@ import { dirname, join, sep } from 'node:path';
 import { type Digest, digestOf } from '#src/digest.ts';
 import type { Secret } from '#src/secret.ts';
 import { type Codec, DEFAULT_CODEC, openFetchedKey } from './codec.ts';
+import type { ByteSource } from './distant.ts';
 import { envelopeError } from './envelope-error.ts';
 import { JWE_PLAINTEXT_MAX_BYTES, JWE_TOO_LONG, openJwe, sealJwe } from './jwe.ts';
 import { isModelPath, linesText, MANIFEST_MAX_BYTES, MANIFEST_MAX_LINES, type Manifest, type ManifestLine, manifestFrom, parseManifest } from './manifest.ts';
@@ -58,13 +59,14 @@ export function openManifest(sealed: Buffer, key: Secret, codec: Codec = DEFAULT
   return parseManifest(text.toString('utf8'));
 }
 
+/** The sealed text of the longest manifest: a JWE's is a third and 139 bytes longer, Tink's less. */
+export const SEALED_MANIFEST_MAX_BYTES = Math.ceil((MANIFEST_MAX_BYTES * 4) / 3) + 1024;
+
 /** Reads a sealed manifest from a folder. Throws EnvelopeError `too-large`, or the file system's error. */
 export async function readSealedManifest(folder: string, codec: Codec = DEFAULT_CODEC): Promise<Buffer> {
   const place = join(folder, sealedManifestName(codec));
   const found = await stat(place);
-  // Tink's sealed text is 56 bytes longer, and 16 more for every further MiB; a JWE's a third, and 139 bytes.
-  const most = codec === 'kserve-jwe' ? Math.ceil((MANIFEST_MAX_BYTES * 4) / 3) : MANIFEST_MAX_BYTES;
-  if (!found.isFile() || found.size > most + 1024) throw envelopeError('too-large', 'the sealed manifest is no file, or too long', MANIFEST_NAME);
+  if (!found.isFile() || found.size > SEALED_MANIFEST_MAX_BYTES) throw envelopeError('too-large', 'the sealed manifest is no file, or too long', MANIFEST_NAME);
   return readFile(place);
 }
 
@@ -118,10 +120,18 @@ export async function manifestOf(folder: string, workers: EnvelopeWorkers): Prom
   return manifestFrom(digests);
 }
 
+/** A sealed folder that does not lie on this machine. */
+export interface DistantFolder {
+  /** The sealed manifest's bytes; it need not hold more than `SEALED_MANIFEST_MAX_BYTES` of them. */
+  readonly manifest: (codec: Codec) => Promise<Buffer>;
+  /** A sealed file, by its path there. */
+  readonly file: (path: string) => Promise<string | ByteSource>;
+}
+
 /** What `openFolder` is asked. */
 export interface OpenOrder {
   /** Where the sealed files lie. */
-  readonly folder: string;
+  readonly folder: string | DistantFolder;
   /** What the guest fetched; its form tells the codec: see `codec.ts`. */
   readonly keyset: Secret;
   /** A folder for the plaintext, or null for a trial that writes nothing. Files in it are not overwritten. */
@@ -147,12 +157,13 @@ export interface OpenedFolder {
 export async function openFolder({ folder, keyset, to, workers }: OpenOrder): Promise<OpenedFolder> {
   using opening = openFetchedKey(keyset);
   const { codec, key } = opening;
-  const sealedManifest = await readSealedManifest(folder, codec);
+  const place = typeof folder === 'string' ? localFolder(folder) : folder;
+  const sealedManifest = await place.manifest(codec);
   const manifest = openManifest(sealedManifest, key, codec);
   const opened = await eachAtMost(workers.threads, manifest.lines, async ({ path, digest }) => {
     if (to !== null) await mkdir(dirname(join(to, path)), { recursive: true });
     const sealed = sealedPath(path, codec);
-    const from = join(folder, sealed);
+    const from = await place.file(sealed);
     const passed = await workers.pass({
       from,
       to: to === null ? null : join(to, path),
@@ -167,6 +178,10 @@ export async function openFolder({ folder, keyset, to, workers }: OpenOrder): Pr
   });
   const all = [...opened, { path: sealedManifestName(codec), digest: digestOf(sealedManifest), bytes: sealedManifest.length }];
   return { manifest, ciphertextDigest: ciphertextDigestOf(all), files: all.length, sizeBytes: all.reduce((sum, { bytes }) => sum + bytes, 0) };
+}
+
+function localFolder(folder: string): DistantFolder {
+  return { manifest: (codec) => readSealedManifest(folder, codec), file: async (path) => join(folder, path) };
 }
 
 /** Does `work` for each, at most `limit` at once; stops beginning new ones after the first failure, and throws that. Results in the order of `items`. */

@@ -8,6 +8,8 @@ export const WORKLOAD = 'chat';
 export const NAMESPACE = 'inference';
 /** Pods of the story: enough that a roll by one leaves a majority serving. */
 export const REPLICAS = 3;
+/** The one bucket of the lab's S3. */
+export const LAB_BUCKET = 'models';
 /** First segment of every KBS path that the lab's Keyturn writes. */
 export const KBS_REPOSITORY = 'keyturn-lab';
 /** The roles of the three kinds of admin token; the lab's KBS and the configuration must agree on them. */

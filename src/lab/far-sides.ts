@@ -2,13 +2,14 @@ import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openClock } from './clock.ts';
-import { KBS_REPOSITORY, KBS_ROLES } from './documents.ts';
+import { KBS_REPOSITORY, KBS_ROLES, LAB_BUCKET } from './documents.ts';
 import { type LabGit, openLabGit } from './git.ts';
 import { openLabKbs } from './kbs.ts';
 import type { LabKeys } from './keys.ts';
 import { openLabKms } from './kms.ts';
 import { openLabKubernetes } from './kubernetes.ts';
 import { openPostgres } from './postgres.ts';
+import { openLabS3 } from './s3.ts';
 import { accessOf, createWorkload } from './workload.ts';
 
 /** The other ends of the product's wires. Each is known by its address alone, so that a real one can stand in its place. */
@@ -19,9 +20,14 @@ export interface FarSides {
   readonly gitFolder: string;
   readonly kmsUrl: string;
   readonly kbsUrl: string;
+  /** null: ciphertext lies in a folder. */
+  readonly objectStoreUrl: string | null;
   /** Text: server, authority and credentials. */
   readonly kubeconfig: string;
 }
+
+/** Where the lab keeps ciphertext: in a folder, or in an S3 of its own. */
+export type LabStore = 'file' | 's3';
 
 /** What each of Keyturn's roles may call, as `regex_acl` of a KBS has it: no more than its kind of write. */
 const KBS_ACCESS = [
@@ -34,7 +40,7 @@ const KBS_ACCESS = [
  * Opens PostgreSQL, Git, KMS, KBS and Kubernetes under `folder`, all on 127.0.0.1 and on the database's
  * clock, and creates the workload as its owner would. What is opened is closed by `stack`.
  */
-export async function openFarSides(stack: AsyncDisposableStack, folder: string, keys: LabKeys): Promise<FarSides> {
+export async function openFarSides(stack: AsyncDisposableStack, folder: string, keys: LabKeys, store: LabStore = 'file'): Promise<FarSides> {
   const place = async (name: string) => {
     const own = join(folder, name);
     await mkdir(own, { recursive: true, mode: 0o700 });
@@ -49,6 +55,8 @@ export async function openFarSides(stack: AsyncDisposableStack, folder: string, 
   const gitFolder = await place('git');
   const podLog = createWriteStream(join(folder, 'logs', 'pods.log'), { mode: 0o600 });
   stack.defer(() => new Promise((resolve) => void podLog.end(resolve)));
+  const s3 = store === 's3' ? closing(await openLabS3({ folder: await place('s3'), bucket: LAB_BUCKET })) : null;
+  const objectStoreUrl = s3?.url ?? null;
   const [git, kms, kbs, kubernetes] = await Promise.all([
     openLabGit({ folder: gitFolder }).then(closing),
     openLabKms({ folder: await place('kms'), clock: clock.now }).then(closing),
@@ -60,7 +68,7 @@ export async function openFarSides(stack: AsyncDisposableStack, folder: string, 
       roles: KBS_ACCESS,
       tokenSigner: keys.tokenSigner,
     }).then(closing),
-    openLabKubernetes({ clock: clock.now, onLog: (pod, line) => void podLog.write(`${pod} ${line}\n`) }).then(closing),
+    openLabKubernetes({ clock: clock.now, objectStoreUrl, onLog: (pod, line) => void podLog.write(`${pod} ${line}\n`) }).then(closing),
   ]);
   await createWorkload(accessOf(kubernetes.kubeconfig));
   return {
@@ -69,6 +77,7 @@ export async function openFarSides(stack: AsyncDisposableStack, folder: string, 
     gitFolder: join(gitFolder, 'releases.git'),
     kmsUrl: kms.url,
     kbsUrl: kbs.url,
+    objectStoreUrl,
     kubeconfig: kubernetes.kubeconfig,
   };
 }

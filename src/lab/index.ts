@@ -1,6 +1,7 @@
 import type { Codec } from '#src/envelope/codec.ts';
 import { advise } from './advice.ts';
 import type { LabEvent } from './children.ts';
+import type { LabStore } from './far-sides.ts';
 import { type Ending, exportReceipts } from './receipts.ts';
 import { openSetting, type Setting } from './setting.ts';
 import { tellOfAge, tellStory } from './story.ts';
@@ -27,6 +28,8 @@ export interface LabOptions {
   /** A folder of real weights; null: the lab makes its own, 64 MiB a release. */
   readonly model: string | null;
   readonly codec: Codec;
+  /** Where ciphertext is kept: in a folder, or in the lab's own S3. */
+  readonly store: LabStore;
   /** Where the exported receipts and the public key go; both outlive the lab. */
   readonly outFolder: string;
   /** Aborted, with an Error named `Interrupted` where a person did it: everything is closed, and `runLab` returns. */

@@ -7,7 +7,7 @@ import { type Approver, approve, makeApprovers } from './approvers.ts';
 import { type Keyturn, type LabEvent, runCommand } from './children.ts';
 import { configurationText } from './configuration.ts';
 import { baselineText, daysAfter, trustText } from './documents.ts';
-import { type FarSides, openFarSides } from './far-sides.ts';
+import { type FarSides, type LabStore, openFarSides } from './far-sides.ts';
 import { type Guard, openGuard } from './guard.ts';
 import { checkHost, freePorts, isListening } from './host.ts';
 import { type LabKeys, makeKeys } from './keys.ts';
@@ -30,6 +30,8 @@ export interface SettingOptions {
   readonly model: string | null;
   /** How the story's releases are sealed. Tink's format otherwise. */
   readonly codec?: Codec;
+  /** Where ciphertext is kept; in a folder otherwise. */
+  readonly store?: LabStore;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LabEvent) => void;
   /** Puts something between the product and the far sides, whose addresses it answers anew. Not said: nothing stands between. */
@@ -177,6 +179,7 @@ async function configure({ folder, ports, keys, farSides }: Ground, trustDigest:
     attestationSignersFile: keys.attestationSignersFile,
     kmsUrl: farSides.kmsUrl,
     ciphertextFolder: file('ciphertext'),
+    objectStoreUrl: farSides.objectStoreUrl,
     webhookListen: ports.webhook,
     dashboardListen: ports.dashboard,
     metricsListen: ports.metrics,
@@ -224,7 +227,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     makeKeys(join(folder, 'keys')),
     makeApprovers(join(folder, 'keys')),
   ]);
-  const opened = await openFarSides(stack, folder, keys);
+  const opened = await openFarSides(stack, folder, keys, options.store);
   const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');

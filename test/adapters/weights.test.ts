@@ -17,9 +17,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { artifactStoreSchema } from '#src/adapters/weights/config.ts';
 import { asFault } from '#src/adapters/weights/faults.ts';
-import { openWeights } from '#src/adapters/weights/index.ts';
 import { placeOf, putFile, stampOf } from '#src/adapters/weights/store.ts';
 import { keyOf } from '#src/envelope/keyset.ts';
 import { associatedDataOf, openFolder } from '#src/envelope/layout.ts';
@@ -214,13 +212,6 @@ describe('the stores', () => {
     const { weights } = await openStand();
     expect(weights.guestAddress('two')).toBe('file:///models-two');
     expect(() => weights.guestAddress('three')).toThrow(expect.objectContaining({ reason: 'NotConfigured' }));
-  });
-
-  it('are refused, by the field’s name, where their kind is not here yet', () => {
-    const s3 = artifactStoreSchema.parse({ kind: 's3', bucket: 'models-eu', region: 'eu-central-1', guestAddress: 's3://models-eu' });
-    expect(() => openWeights({ models: s3 })).toThrow(
-      expect.objectContaining({ reason: 'NotSupportedYet', message: expect.stringContaining('artifactStores.models.kind') }),
-    );
   });
 
   it('draw a new key each time', async () => {

@@ -30,7 +30,7 @@ describe('a guest', () => {
       address: '127.64.250.1',
       ...change,
     };
-    return bootGuest(order, { workers, pauseSeconds: 0.01 }, () => undefined, new AbortController().signal);
+    return bootGuest(order, { workers, pauseSeconds: 0.01, objectStoreUrl: null }, () => undefined, new AbortController().signal);
   };
   const counted = (): Record<string, number> =>
     Object.fromEntries([...Map.groupBy(stand.calls, ({ method, path, status }) => `${method} ${path} ${status}`)].map(([call, all]) => [call, all.length]));

@@ -3,7 +3,7 @@ import { parseConfig } from '#src/config.ts';
 import { digestOf } from '#src/digest.ts';
 import { configurationText } from '#src/lab/configuration.ts';
 
-const text = configurationText({
+const places = {
   databaseUrlFile: '/lab/database-url',
   repositoryUrl: 'http://127.0.0.1:4001/releases.git',
   webhookSecretFile: '/lab/keys/webhook-secret',
@@ -19,7 +19,9 @@ const text = configurationText({
   metricsListen: '127.0.0.1:4006',
   proxyListen: '127.0.0.1:4007',
   receiptsKeyFile: '/lab/keys/receipts.pem',
-});
+  objectStoreUrl: null,
+};
+const text = configurationText(places);
 
 test('the lab’s configuration is one, and says that it is a lab’s', () => {
   const config = parseConfig('keyturn.yaml', text, {});
@@ -36,4 +38,10 @@ test('an old write can land for no longer than 4 s', () => {
   const bounds = Object.values(handlingBoundSeconds ?? {});
   expect(bounds).toHaveLength(3);
   for (const bound of bounds) expect((tokenSeconds ?? 60) + (leewaySeconds ?? 60) + (clockBoundSeconds ?? 60) + bound + 1).toBeLessThanOrEqual(4);
+});
+
+test('its ciphertext lies in a folder, or in its own S3', () => {
+  const storeOf = (objectStoreUrl: string | null) => parseConfig('keyturn.yaml', configurationText({ ...places, objectStoreUrl }), {}).artifactStores.models;
+  expect(storeOf(null)).toMatchObject({ kind: 'file', guestAddress: 'file:///lab/ciphertext' });
+  expect(storeOf('http://127.0.0.1:4008')).toMatchObject({ kind: 's3', endpoint: 'http://127.0.0.1:4008', guestAddress: 's3://models' });
 });

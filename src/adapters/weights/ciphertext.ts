@@ -1,17 +1,15 @@
-import { lstat, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Digest } from '#src/digest.ts';
 import { reasons } from '#src/domain/reasons.ts';
 import { type Codec, DEFAULT_CODEC, type OpenedKey } from '#src/envelope/codec.ts';
 import { isEnvelopeError } from '#src/envelope/envelope-error.ts';
-import { associatedDataOf, checkInside, MANIFEST_NAME, openManifest, readSealedManifest, sealedManifestName, sealedPath } from '#src/envelope/layout.ts';
+import { associatedDataOf, MANIFEST_NAME, openManifest, sealedPath } from '#src/envelope/layout.ts';
 import type { Manifest, ManifestLine } from '#src/envelope/manifest.ts';
 import { type Passed, plaintextBytesOf } from '#src/envelope/tink.ts';
 import type { EnvelopeWorkers } from '#src/envelope/workers.ts';
 import { Fault, isFault } from '#src/errors.ts';
-import { asFault, codeOf, pathOf } from './faults.ts';
+import { asFault, codeOf } from './faults.ts';
+import type { Place, Readable } from './place.ts';
 import type { Source, Writing } from './source.ts';
-import type { Place } from './store.ts';
 
 /** An older ciphertext of ours. */
 export interface OldCiphertext {
@@ -55,8 +53,9 @@ export async function openCiphertext(old: OldCiphertext, approved: Digest, worke
 async function oldManifest(place: Place, approved: Digest, { codec, key }: OpenedKey): Promise<Manifest> {
   const name = nameIn(place, MANIFEST_NAME, codec);
   try {
-    await checkInside(place.root, join(place.prefix, sealedManifestName(codec)));
-    const manifest = openManifest(await readSealedManifest(place.folder, codec), key, codec);
+    const sealed = await place.manifest(codec);
+    if (sealed === null) throw missing(name);
+    const manifest = openManifest(sealed, key, codec);
     if (manifest.digest === approved) return manifest;
     throw new Fault('WeightsChanged', `weights ${name}: it is ${manifest.digest}, approved is ${approved}`);
   } catch (error) {
@@ -68,7 +67,7 @@ async function oldManifest(place: Place, approved: Digest, { codec, key }: Opene
 async function oldSize(places: readonly Place[], path: string, codec: Codec): Promise<number> {
   for (const place of places) {
     try {
-      return plaintextBytesOf((await lstat(join(place.folder, sealedPath(path, codec)))).size, codec);
+      return plaintextBytesOf(await place.sizeOf(sealedPath(path, codec)), codec);
     } catch {
       // Told by whoever reads the file, if no store has it.
     }
@@ -85,31 +84,45 @@ interface Resealing {
 }
 
 /** Opens one file and seals it anew, from the first store that has it whole. */
-async function reseal({ places, open, resumable, manifest, workers }: Resealing, line: ManifestLine, { to, under, hash, told }: Writing): Promise<Passed> {
+async function reseal(resealing: Resealing, line: ManifestLine, writing: Writing): Promise<Passed> {
   const failed: Fault[] = [];
-  const keys = { openWith: open.key, openAs: open.codec, sealWith: under.key, sealAs: under.codec };
-  const associatedData = associatedDataOf(manifest, line.path);
-  for (const place of places) {
-    const from = join(place.folder, sealedPath(line.path, open.codec));
-    const once = (): Promise<Passed> => workers.pass({ from, to, ...keys, associatedData, hash, resume: resumable }, told);
+  const { codec } = resealing.open;
+  const sealed = sealedPath(line.path, codec);
+  let goal = writing.goal;
+  for (const place of resealing.places) {
+    const name = nameIn(place, line.path, codec);
+    if (failed.length > 0) goal = await (resealing.resumable ? goal.rewound() : goal.again());
+    let readable: Readable | null = null;
     try {
-      await checkInside(place.root, join(place.prefix, sealedPath(line.path, open.codec)));
-      let passed = await once();
+      readable = await place.open(sealed);
+      if (readable === null) throw missing(name);
+      let passed = await resealFrom(resealing, readable, line, { ...writing, goal });
       if (passed.plaintextDigest !== line.digest && passed.keptBytes > 0) {
         // The part may be from another store's file than this one.
-        await rm(to, { force: true });
-        passed = await once();
+        goal = await goal.again();
+        passed = await resealFrom(resealing, (await place.open(sealed)) ?? readable, line, { ...writing, goal });
       }
       if (passed.plaintextDigest === line.digest) return passed;
-      await rm(to, { force: true });
-      failed.push(new Fault('WeightsChanged', `weights ${nameIn(place, line.path, open.codec)} opens to another file than the approved manifest lists`));
+      goal = await goal.again();
+      failed.push(new Fault('WeightsChanged', `weights ${name} opens to another file than the approved manifest lists`));
     } catch (error) {
-      // What another codec cannot carry is no fault of this ciphertext.
-      if (isFault(error) || (isEnvelopeError(error) ? error.kind === 'unfit' : pathOf(error) !== from)) throw error;
-      failed.push(faultOf(torn(error, nameIn(place, line.path, open.codec))));
+      // What the new codec cannot carry is no fault of this ciphertext.
+      if (isEnvelopeError(error) && error.kind === 'unfit') throw error;
+      const read = readable === null || readable.isAbout(error) || isEnvelopeError(error);
+      if (!read) throw error;
+      failed.push(faultOf(torn(error, name)));
     }
   }
   throw oneOf(failed);
+}
+
+function resealFrom({ open, manifest, workers }: Resealing, { from }: Readable, line: ManifestLine, { goal, under, hash, told }: Writing): Promise<Passed> {
+  const keys = { openWith: open.key, openAs: open.codec, sealWith: under.key, sealAs: under.codec };
+  return workers.pass({ ...goal.order, from, ...keys, associatedData: associatedDataOf(manifest, line.path), hash }, told);
+}
+
+function missing(name: string): Fault {
+  return new Fault('CiphertextTorn', `weights ${name}: it is not there`);
 }
 
 function nameIn({ store, prefix }: Place, path: string, codec: Codec): string {

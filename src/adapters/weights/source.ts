@@ -1,11 +1,11 @@
 import type { OpenedKey } from '#src/envelope/codec.ts';
 import type { Manifest, ManifestLine } from '#src/envelope/manifest.ts';
 import type { Passed } from '#src/envelope/tink.ts';
+import type { Goal } from './place.ts';
 
 /** How one file is sealed. */
 export interface Writing {
-  /** A file that is not there yet; where the source is `resumable`, it may be a part. */
-  readonly to: string;
+  readonly goal: Goal;
   readonly under: OpenedKey;
   readonly hash: 'both' | 'plaintext';
   readonly told: (plaintextBytes: number) => void;
