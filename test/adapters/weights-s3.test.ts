@@ -129,9 +129,12 @@ describe('reading from S3', () => {
     expect(await reasonOf(reencrypt(next, open, key))).toBe('TooSlow');
   });
 
-  it('is Conflict where another object takes the place of the one that is read', async () => {
+  it('is Conflict where another object takes the place of the one that is read, though it is as long', async () => {
     const { order, open } = await sealedOrder(3 * MiB);
-    lab.trouble({ kind: 'precondition', operation: 'GetObject' }, 100);
+    lab.before('GetObject', async () => {
+      if (lab.calls.at(-1)?.key.endsWith('config.json.sealed') === true)
+        await lab.store.change(`${PREFIX}/config.json.sealed`, (bytes) => Buffer.from(bytes).fill(1));
+    });
     expect(await reasonOf(weights.inspect(order, 'one', open))).toBe('Conflict');
   });
 
@@ -199,6 +202,18 @@ describe('what a dead process has sent', () => {
     expect(lab.store.uploads.size).toBe(0);
     expect([...lab.store.objects.keys()].filter((path) => path.endsWith('.part'))).toEqual([]);
     expect(await weights.inspect(order, 'one', open)).not.toBeNull();
+  });
+
+  it('is told by its MD5 where the store keeps no other checksum', async () => {
+    const { next, open, key } = await sealedOrder();
+    await die(next, open, key);
+    for (const upload of lab.store.uploads.values()) {
+      const parts = new Map([...upload.parts].map(([number, part]) => [number, { ...part, checksum: null }]));
+      lab.store.uploads.set(upload.id, { ...upload, checksummed: false, parts });
+    }
+    await reencrypt(next, open, key);
+    expect(count('AbortMultipartUpload')).toBe(0);
+    expect(await weights.inspect(next, 'one', key)).not.toBeNull();
   });
 
   it('is dropped where it is something else, and the file is begun anew under another header', async () => {
