@@ -18,6 +18,7 @@ const BODY_MAX_BYTES = 80 * 1024 * 1024;
  *   InternalError, 403 AccessDenied, 409 ConditionalRequestConflict, 412 PreconditionFailed, 400 BadDigest.
  * - `lose-answer`: carried out, then the connection breaks.
  * - `wrong-checksum`: carried out, and another checksum is told.
+ * - `cut-read`: the answer begins, and the connection breaks before a byte of the body.
  * - `short-read`, `slow-read`: half of the body comes; then the connection breaks, or nothing more comes.
  */
 export interface S3Trouble {
@@ -30,6 +31,7 @@ export interface S3Trouble {
     | 'bad-digest'
     | 'lose-answer'
     | 'wrong-checksum'
+    | 'cut-read'
     | 'short-read'
     | 'slow-read';
   readonly operation: S3Operation;
@@ -176,13 +178,19 @@ async function send(response: ServerResponse, { status, headers, body }: S3Answe
   const told = trouble === 'wrong-checksum' ? { 'x-amz-checksum-sha256': Buffer.alloc(32, 1).toString('base64') } : {};
   response.writeHead(status, { 'x-amz-request-id': randomUUID(), ...headers, ...told });
   if (typeof body === 'string') return void response.end(trouble === 'wrong-checksum' ? body.replace(/(<ChecksumSHA256>)[^<]*/, '$1AAAA') : body);
+  if (trouble === 'cut-read') {
+    response.flushHeaders();
+    return void response.socket?.end();
+  }
   if (trouble !== 'short-read' && trouble !== 'slow-read') return pipeline(Readable.from(body), response).catch(() => {}); // whoever asked has gone
   const half = Number(headers['content-length']) / 2;
   let sent = 0;
   for await (const chunk of body) {
     if (response.destroyed) return;
     if (sent + chunk.length > half) {
-      response.write(chunk.subarray(0, Math.max(1, Math.floor(half - sent))));
+      const part = chunk.subarray(0, Math.max(1, Math.floor(half - sent)));
+      // The client has an answer that began, before it breaks.
+      await new Promise((resolve) => response.write(part, resolve));
       if (trouble === 'short-read') response.destroy();
       return;
     }

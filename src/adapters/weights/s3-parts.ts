@@ -61,7 +61,9 @@ export async function openUploads(bucket: Bucket, prefix: string): Promise<reado
   let marker: { readonly KeyMarker?: string; readonly UploadIdMarker?: string } | null = {};
   do {
     const command: ListMultipartUploadsCommand = new ListMultipartUploadsCommand({ Bucket: bucket.bucket, Prefix: prefix, ...marker });
-    const page = await call(bucket, `ListMultipartUploads ${prefix}`, (options) => bucket.client.send(command, options));
+    // Some who speak S3's protocol answer NoSuchUpload where there are none.
+    const page = await callOrNull(bucket, `ListMultipartUploads ${prefix}`, (options) => bucket.client.send(command, options));
+    if (page === null) break;
     for (const { Key, UploadId } of page.Uploads ?? [])
       if (Key !== undefined && isSealedName(Key) && UploadId !== undefined) uploads.push({ key: Key, id: UploadId });
     checkCount(bucket, prefix, uploads.length);
