@@ -6,11 +6,13 @@ import { openPartMemory } from '#src/adapters/weights/s3-memory.ts';
 import { markerOf } from '#src/adapters/weights/s3-parts.ts';
 import { openUpload, partBytesOf } from '#src/adapters/weights/s3-upload.ts';
 import { openBucket, type S3Patience } from '#src/adapters/weights/s3-wire.ts';
+import { openFolder } from '#src/envelope/layout.ts';
 import { openWorkers } from '#src/envelope/workers.ts';
+import { openObjects } from '#src/lab/guest-objects.ts';
 import type { LabS3, S3Trouble } from '#src/lab/s3.ts';
 import type { Secret } from '#src/secret.ts';
 import type { SealOrder, Weights } from '#src/world.ts';
-import { againOf, always, makeOrder, NEXT_PREFIX, OTHER_SHARD, PREFIX, reasonOf, SHARD, seal } from '#test/contracts/artifact-store.ts';
+import { againOf, always, flipped, makeOrder, NEXT_PREFIX, OTHER_SHARD, PREFIX, reasonOf, SHARD, seal } from '#test/contracts/artifact-store.ts';
 import { testFolder } from '#test/envelope/folder.ts';
 import { openS3Stand } from './weights-s3-stand.ts';
 
@@ -148,6 +150,18 @@ describe('reading from S3', () => {
     lab.trouble({ kind: 'refuse', operation: 'GetObject' }, 1000);
     await reencrypt(next, open, key);
     expect(await weights.inspect(next, 'two', key)).not.toBeNull();
+  });
+});
+
+describe('a guest', () => {
+  it('opens what lies there with plain GETs, no credentials and the key alone; not what was changed', async () => {
+    const { order, open } = await sealedOrder(3 * MiB);
+    const folder = openObjects(`s3://models-one/${PREFIX}/`, lab.url);
+    const opened = await openFolder({ folder, keyset: open, to: null, workers: threads });
+    expect(opened.manifest.digest).toBe(order.plaintextManifest);
+    expect(opened.ciphertextDigest).toBe((await weights.inspect(order, 'one', open))?.digest);
+    await lab.store.change(`${PREFIX}/config.json.sealed`, flipped);
+    await expect(openFolder({ folder, keyset: open, to: null, workers: threads })).rejects.toMatchObject({ kind: 'not-authentic' });
   });
 });
 
