@@ -255,13 +255,13 @@ export interface Ciphertext {
 export interface Weights {
   /** `${artifact}` is made from it: the store's place as guests name it. */
   readonly guestAddress: (store: string) => string;
-  /** Fresh bytes that guests will fetch as the key: for Tink the serialized RAW keyset around 32 random bytes. */
+  /** Fresh bytes that guests will fetch as the key: for Tink the serialized RAW keyset around 32 random bytes, for KServe's JWE 32 that are no UTF-8. */
   readonly newKey: (codec: SealOrder['codec']) => Secret;
   /** Reads everything, opens it for a trial, checks it against the manifest. null: not whole. */
   readonly inspect: (order: SealOrder, store: string, key: Secret) => Promise<Ciphertext | null>;
   /**
    * Seals into every store, the manifest last; what is whole is left alone, and what a dead process left half written is verified and
-   * gone on with where the source is ciphertext. Asks `mine` between files and stops where it says no. Calls `progress` about once a
+   * gone on with where the source is ciphertext and neither side is JWE. Asks `mine` between files and stops where it says no. Calls `progress` about once a
    * second, also inside a file, one call at a time, and once at its end; what that throws is ignored, for it decides nothing.
    */
   readonly seal: (order: SealOrder, keys: SealKeys, mine: Mine, progress: (progress: SealProgress) => Promise<void>) => Promise<void>;

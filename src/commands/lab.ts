@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { CODECS, type Codec, DEFAULT_CODEC } from '#src/envelope/codec.ts';
 
 /** Where what outlives the lab goes, unless `--out` says otherwise. */
 const OUT_FOLDER = '.keyturn';
@@ -9,6 +10,8 @@ interface LabCommandOptions {
   readonly json?: true;
   readonly story: 'rotation' | 'revocation';
   readonly model?: string;
+  readonly codec: Codec;
+  readonly store: 'file' | 's3';
   readonly out: string;
   readonly kbs?: string;
   readonly kubeconfig?: string;
@@ -43,6 +46,8 @@ async function lab(options: LabCommandOptions): Promise<void> {
     once: options.once === true,
     model: options.model === undefined ? null : resolve(options.model),
     keys: options.keys,
+    codec: options.codec,
+    store: options.store,
     outFolder: resolve(options.out),
     signal: interruption(),
     onEvent,
@@ -86,6 +91,8 @@ export function register(program: Command): void {
     .option('--once', 'end when the story is told, instead of staying up')
     .option('--json', 'print events, one JSON object a line, and nothing else')
     .option('--model <dir>', 'seal this folder of weights, instead of 64 MiB of our own making')
+    .addOption(new Option('--codec <name>', 'how weights are sealed: Tink’s streaming AEAD, or KServe’s JWE').choices(CODECS).default(DEFAULT_CODEC))
+    .addOption(new Option('--store <kind>', 'where ciphertext is kept: in a folder, or in an S3 of the lab’s own').choices(['file', 's3']).default('file'))
     .option('--out <dir>', 'where the receipts and their public key are left', OUT_FOLDER)
     .option('--kbs <url>', 'a real KBS instead of the lab’s (not supported yet)')
     .option('--kubeconfig <file>', 'a real cluster instead of the lab’s (not supported yet)')

@@ -10,7 +10,6 @@ export function refuseUnsupported(file: string, config: Config): void {
     ...Object.entries(config.keyStores).flatMap(([name, { kind }]) =>
       kind === 'aws-kms' || kind === 'azure-key-vault' ? [] : [`keyStores.${name}.kind: ${kind}`],
     ),
-    ...Object.entries(config.artifactStores).flatMap(([name, { kind }]) => (kind === 'file' ? [] : [`artifactStores.${name}.kind: ${kind}`])),
     ...(config.trust.unsignedRevocations === 'suspend' ? ['trust.unsignedRevocations: suspend'] : []),
   ];
   if (settings.length > 0) throw new Fault('NotSupportedYet', settings.map((setting) => `${file}: ${setting}: this version cannot do that yet`).join('\n'));

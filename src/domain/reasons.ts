@@ -220,6 +220,10 @@ export const reasons = {
   TargetSharesCiphertext: { next: 'wait', help: 'The target has no ciphertext of its own: the old key stays until it does.' },
   CiphertextMissing: { next: 'retry', help: 'The encrypted weights are not whole in every store yet.' },
   WeightsChanged: { next: 'stop', help: 'The plaintext does not match the approved manifest. Restore it, or approve a release with its digest.' },
+  UnfitForCodec: {
+    next: 'stop',
+    help: 'The release’s codec cannot carry a file of the weights; the message names it and says why. Cut it, leave it out, or approve a release with another codec.',
+  },
   CiphertextTorn: {
     next: 'stop',
     help: 'No store has the named file of the older ciphertext whole. Restore it in one of them, or release the weights from plaintext.',
@@ -227,6 +231,10 @@ export const reasons = {
   DiskFailing: {
     next: 'retry',
     help: 'The named file cannot be read or written: its disk or mount answers with I/O errors. See the kernel’s log on that host.',
+  },
+  ChecksumMismatch: {
+    next: 'retry',
+    help: 'The named store has other bytes than it was sent, or says so. They are sent again; where it lasts, look at the network and at the store.',
   },
   DiskFull: { next: 'retry', help: 'Make room in the named store; what was written is used again.' },
 

@@ -7,8 +7,9 @@
  * - `changed`: the plaintext is not the one that was asked for, or changed while it was read.
  * - `unsafe-path`: a path that leaves its folder, or that this layout cannot carry.
  * - `too-large`: a limit of this room was passed.
+ * - `unfit`: the codec cannot carry this file; another one can.
  */
-export type EnvelopeErrorKind = 'not-authentic' | 'truncated' | 'malformed' | 'changed' | 'unsafe-path' | 'too-large';
+export type EnvelopeErrorKind = 'not-authentic' | 'truncated' | 'malformed' | 'changed' | 'unsafe-path' | 'too-large' | 'unfit';
 
 /** An Error that says what kind of no it is; compare `kind`, never the message. Errors of the file system are thrown as they are. */
 export interface EnvelopeError extends Error {

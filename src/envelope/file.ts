@@ -7,6 +7,9 @@ export interface File {
   readonly descriptor: number;
 }
 
+/** What files are made with: opened plaintext is a secret of the weights' owner; ciphertext and manifests are public. */
+export const MODE = { plaintext: 0o600, ciphertext: 0o644 };
+
 /** Does a call that takes a descriptor: its error does not say by itself which file it was about, in its `path`. */
 export function about<T>(file: File, call: () => T): T {
   try {

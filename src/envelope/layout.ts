@@ -2,8 +2,10 @@ import { lstat, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promise
 import { dirname, join, sep } from 'node:path';
 import { type Digest, digestOf } from '#src/digest.ts';
 import type { Secret } from '#src/secret.ts';
+import { type Codec, DEFAULT_CODEC, openFetchedKey } from './codec.ts';
+import type { ByteSource } from './distant.ts';
 import { envelopeError } from './envelope-error.ts';
-import { keyOf } from './keyset.ts';
+import { JWE_PLAINTEXT_MAX_BYTES, JWE_TOO_LONG, openJwe, sealJwe } from './jwe.ts';
 import { isModelPath, linesText, MANIFEST_MAX_BYTES, MANIFEST_MAX_LINES, type Manifest, type ManifestLine, manifestFrom, parseManifest } from './manifest.ts';
 import { openMessage, sealMessage } from './message.ts';
 import type { EnvelopeWorkers } from './workers.ts';
@@ -11,13 +13,32 @@ import type { EnvelopeWorkers } from './workers.ts';
 /** The plaintext manifest's name, beside the files that it lists. */
 export const MANIFEST_NAME = 'keyturn.manifest';
 
-/** Where a file lies once it is sealed. */
-export function sealedPath(path: string): string {
-  return `${path}.sealed`;
+/** Where a file lies once it is sealed. Throws EnvelopeError `unfit` for a path that KServe's reader would take for a sealed one. */
+export function sealedPath(path: string, codec: Codec = DEFAULT_CODEC): string {
+  if (codec === DEFAULT_CODEC) return `${path}.sealed`;
+  // It opens in place, in any order: what is called so already would be opened again, or stand where another sealed file has to.
+  if (path.split('/').some((part) => part.toLowerCase().endsWith('.jwe'))) throw envelopeError('unfit', `a name that ends in .jwe: ${path}`, path);
+  return `${path}.jwe`;
 }
 
-/** The manifest's own name once it is sealed: what a guest opens first, and what is written last. */
-export const SEALED_MANIFEST_NAME = sealedPath(MANIFEST_NAME);
+/** Throws EnvelopeError `unfit` where a codec cannot carry a file of this length under this name; `plaintextBytes` is 0 where nobody knows it yet. */
+export function checkFits(path: string, plaintextBytes: number, codec: Codec): void {
+  sealedPath(path, codec);
+  if (codec === 'kserve-jwe' && plaintextBytes > JWE_PLAINTEXT_MAX_BYTES) throw envelopeError('unfit', `${path}: ${JWE_TOO_LONG}`, path);
+}
+
+/** The manifest's own name once Tink has sealed it. */
+export const SEALED_MANIFEST_NAME = `${MANIFEST_NAME}.sealed`;
+
+/** The manifest's own name once it is sealed: what a guest of ours opens first, and what is written last. */
+export function sealedManifestName(codec: Codec = DEFAULT_CODEC): string {
+  return sealedPath(MANIFEST_NAME, codec);
+}
+
+/** Whether a name is one of a sealed file, of any codec. */
+export function isSealedName(name: string): boolean {
+  return name.endsWith('.sealed') || name.endsWith('.jwe');
+}
 
 const MANIFEST_ASSOCIATED_DATA = 'keyturn/v1\nmanifest';
 
@@ -27,21 +48,25 @@ export function associatedDataOf(manifest: Digest, path: string): string {
 }
 
 /** Seals a manifest's text. `key`: the 32 bytes. */
-export function sealManifest(manifest: Manifest, key: Secret): Buffer {
-  return sealMessage(Buffer.from(manifest.text), key.reveal(), Buffer.from(MANIFEST_ASSOCIATED_DATA));
+export function sealManifest(manifest: Manifest, key: Secret, codec: Codec = DEFAULT_CODEC): Buffer {
+  const text = Buffer.from(manifest.text);
+  return codec === 'kserve-jwe' ? sealJwe(text, key.reveal()) : sealMessage(text, key.reveal(), Buffer.from(MANIFEST_ASSOCIATED_DATA));
 }
 
 /** Opens a sealed manifest. Throws EnvelopeError. */
-export function openManifest(sealed: Buffer, key: Secret): Manifest {
-  return parseManifest(openMessage(sealed, key.reveal(), Buffer.from(MANIFEST_ASSOCIATED_DATA)).toString('utf8'));
+export function openManifest(sealed: Buffer, key: Secret, codec: Codec = DEFAULT_CODEC): Manifest {
+  const text = codec === 'kserve-jwe' ? openJwe(sealed, key.reveal()) : openMessage(sealed, key.reveal(), Buffer.from(MANIFEST_ASSOCIATED_DATA));
+  return parseManifest(text.toString('utf8'));
 }
 
+/** The sealed text of the longest manifest: a JWE's is a third and 139 bytes longer, Tink's less. */
+export const SEALED_MANIFEST_MAX_BYTES = Math.ceil((MANIFEST_MAX_BYTES * 4) / 3) + 1024;
+
 /** Reads a sealed manifest from a folder. Throws EnvelopeError `too-large`, or the file system's error. */
-export async function readSealedManifest(folder: string): Promise<Buffer> {
-  const place = join(folder, SEALED_MANIFEST_NAME);
+export async function readSealedManifest(folder: string, codec: Codec = DEFAULT_CODEC): Promise<Buffer> {
+  const place = join(folder, sealedManifestName(codec));
   const found = await stat(place);
-  // The sealed text is 56 bytes longer, and 16 more for every further MiB.
-  if (!found.isFile() || found.size > MANIFEST_MAX_BYTES + 1024) throw envelopeError('too-large', 'the sealed manifest is no file, or too long', MANIFEST_NAME);
+  if (!found.isFile() || found.size > SEALED_MANIFEST_MAX_BYTES) throw envelopeError('too-large', 'the sealed manifest is no file, or too long', MANIFEST_NAME);
   return readFile(place);
 }
 
@@ -95,11 +120,19 @@ export async function manifestOf(folder: string, workers: EnvelopeWorkers): Prom
   return manifestFrom(digests);
 }
 
+/** A sealed folder that does not lie on this machine. */
+export interface DistantFolder {
+  /** The sealed manifest's bytes; it need not hold more than `SEALED_MANIFEST_MAX_BYTES` of them. */
+  readonly manifest: (codec: Codec) => Promise<Buffer>;
+  /** A sealed file, by its path there. */
+  readonly file: (path: string) => Promise<string | ByteSource>;
+}
+
 /** What `openFolder` is asked. */
 export interface OpenOrder {
   /** Where the sealed files lie. */
-  readonly folder: string;
-  /** What the guest fetched: see `keyset.ts`. */
+  readonly folder: string | DistantFolder;
+  /** What the guest fetched; its form tells the codec: see `codec.ts`. */
   readonly keyset: Secret;
   /** A folder for the plaintext, or null for a trial that writes nothing. Files in it are not overwritten. */
   readonly to: string | null;
@@ -122,25 +155,33 @@ export interface OpenedFolder {
  * manifest does not list are not looked at.
  */
 export async function openFolder({ folder, keyset, to, workers }: OpenOrder): Promise<OpenedFolder> {
-  using key = keyOf(keyset);
-  const sealedManifest = await readSealedManifest(folder);
-  const manifest = openManifest(sealedManifest, key);
+  using opening = openFetchedKey(keyset);
+  const { codec, key } = opening;
+  const place = typeof folder === 'string' ? localFolder(folder) : folder;
+  const sealedManifest = await place.manifest(codec);
+  const manifest = openManifest(sealedManifest, key, codec);
   const opened = await eachAtMost(workers.threads, manifest.lines, async ({ path, digest }) => {
     if (to !== null) await mkdir(dirname(join(to, path)), { recursive: true });
-    const from = join(folder, sealedPath(path));
+    const sealed = sealedPath(path, codec);
+    const from = await place.file(sealed);
     const passed = await workers.pass({
       from,
       to: to === null ? null : join(to, path),
       openWith: key,
+      openAs: codec,
       sealWith: null,
       associatedData: associatedDataOf(manifest.digest, path),
       hash: 'both',
     });
     if (passed.plaintextDigest !== digest) throw envelopeError('changed', `${path} opens to other bytes than the manifest says`, path);
-    return { path: sealedPath(path), digest: asDigest(passed.ciphertextDigest), bytes: passed.ciphertextBytes };
+    return { path: sealed, digest: asDigest(passed.ciphertextDigest), bytes: passed.ciphertextBytes };
   });
-  const all = [...opened, { path: SEALED_MANIFEST_NAME, digest: digestOf(sealedManifest), bytes: sealedManifest.length }];
+  const all = [...opened, { path: sealedManifestName(codec), digest: digestOf(sealedManifest), bytes: sealedManifest.length }];
   return { manifest, ciphertextDigest: ciphertextDigestOf(all), files: all.length, sizeBytes: all.reduce((sum, { bytes }) => sum + bytes, 0) };
+}
+
+function localFolder(folder: string): DistantFolder {
+  return { manifest: (codec) => readSealedManifest(folder, codec), file: async (path) => join(folder, path) };
 }
 
 /** Does `work` for each, at most `limit` at once; stops beginning new ones after the first failure, and throws that. Results in the order of `items`. */

@@ -139,10 +139,11 @@ export function openSegment(stream: Stream, index: number, last: boolean, sealed
 }
 
 /**
- * Piece by piece, each given back to malloc as soon as it is copied: node:crypto allocates every answer anew, and so it gets the same
- * memory each time, which is still in the processor's cache, instead of new pages until the garbage collector comes by.
+ * Lets bytes through a cipher into the front of `into`. Piece by piece, each given back to malloc as soon as it is copied: node:crypto
+ * allocates every answer anew, and so it gets the same memory each time, which is still in the processor's cache, instead of new pages
+ * until the garbage collector comes by.
  */
-function transform(cipher: CipherGCM | DecipherGCM, from: Buffer, into: Buffer): void {
+export function transform(cipher: CipherGCM | DecipherGCM, from: Buffer, into: Buffer): void {
   for (let at = 0; at < from.length; at += PIECE_BYTES) {
     const piece = cipher.update(from.subarray(at, at + PIECE_BYTES));
     piece.copy(into, at);

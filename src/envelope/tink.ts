@@ -1,9 +1,14 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
-import { closeSync, constants, fdatasyncSync, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
+import { closeSync, fdatasyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import type { Digest } from '#src/digest.ts';
-import { openReader, openWriter, type Reader, type Writer } from './blocks.ts';
+import { openWriter, type Reader, type Writer } from './blocks.ts';
+import type { Codec } from './codec.ts';
+import { type Channel, openDistantWriter } from './distant.ts';
 import { envelopeError, isEnvelopeError } from './envelope-error.ts';
-import { about, type File, openExisting, read } from './file.ts';
+import { about, type File, MODE, openExisting, read } from './file.ts';
+import { type Input, openInput } from './input.ts';
+import { jweCutOfText } from './jwe.ts';
+import { passJwe } from './jwe-pass.ts';
 import {
   AES256_GCM_HKDF_1MB,
   type Cut,
@@ -30,22 +35,32 @@ import {
  * | null | null | copies; `to: null` only hashes |
  */
 export interface Pass {
-  readonly from: string;
+  readonly from: string | Channel;
   /** A file that is not there yet (but see `resume`); null: nothing is written. */
-  readonly to: string | null;
+  readonly to: string | Channel | null;
   /** The 32 bytes of a key, or null where `from` is plaintext. */
   readonly openWith: Buffer | null;
   readonly sealWith: Buffer | null;
-  /** Bound to the ciphertext on both sides. Not secret. */
+  /** Tink's where it is not said. Where one of them is KServe's, `jwe-pass.ts` carries the pass out. */
+  readonly openAs?: Codec;
+  readonly sealAs?: Codec;
+  /** Bound to the ciphertext on both sides; a JWE binds nothing. Not secret. */
   readonly associatedData: string;
   /** What is hashed in passing. A digest costs about as much as opening and sealing together. */
   readonly hash: 'both' | 'plaintext' | 'ciphertext' | 'neither';
   /**
    * When re-encrypting: `to` may hold what a pass that died has written. Its segments are opened under `sealWith` and hashed like all
    * others, up to the first that is not whole, and the pass goes on from there; where it fails, what it wrote is left for the next.
-   * `from` must hold the plaintext that it held then: a segment's nonce is used again, and must not seal a second text.
+   * `from` must hold the plaintext that it held then: a segment's nonce is used again, and must not seal a second text. A pass from or
+   * to JWE starts over instead.
    */
   readonly resume?: boolean;
+  /**
+   * What a distant file that is sealed begins with (see `newHeader`): the same again gives the same bytes, which is how the parts that a
+   * dead process has sent are told from others. The rule of `resume` holds: never for a second text. Drawn anew where it is not given, and for a
+   * JWE always.
+   */
+  readonly header?: Uint8Array;
 }
 
 /** What passed. */
@@ -63,13 +78,11 @@ export interface Passed {
 
 const PARAMETERS = AES256_GCM_HKDF_1MB;
 const HEADER_BYTES = headerBytesOf(PARAMETERS);
-/** Opened plaintext is a secret of the weights' owner; ciphertext and manifests are public. */
-const MODE = { plaintext: 0o600, ciphertext: 0o644 };
 
-/** The file that is written; `header` is there where it is gone on with. */
-interface Output extends File {
-  readonly header: Buffer | null;
-}
+/** What is written: a file, whose `header` is there where it is gone on with, or one that somebody else carries off. */
+type Output =
+  | { readonly kind: 'file'; readonly file: File; readonly header: Buffer | null }
+  | { readonly kind: 'distant'; readonly channel: Channel; readonly header: Buffer | null };
 
 /** Everything that a pass holds while it runs. */
 interface Running {
@@ -85,9 +98,14 @@ interface Running {
   readonly buffers: { readonly plaintext: Buffer; readonly sealed: Buffer };
 }
 
+/** A header for a ciphertext that is yet to be sealed: public, and never used for another one. */
+export function newHeader(): Buffer {
+  return headerOf(randomBytes(HEADER_BYTES - 1), PARAMETERS);
+}
+
 /** How many bytes a file has once it is opened, by its length alone. Throws EnvelopeError `truncated` for a length that no sealed file has. */
-export function plaintextBytesOf(sealedBytes: number): number {
-  return cutOfCiphertext(sealedBytes, PARAMETERS).plaintextBytes;
+export function plaintextBytesOf(sealedBytes: number, codec?: Codec): number {
+  return codec === 'kserve-jwe' ? jweCutOfText(sealedBytes).plaintextBytes : cutOfCiphertext(sealedBytes, PARAMETERS).plaintextBytes;
 }
 
 /**
@@ -96,30 +114,39 @@ export function plaintextBytesOf(sealedBytes: number): number {
  * file system's own error, with the `path` that it is about.
  */
 export function pass(order: Pass, told: (plaintextBytes: number) => void = () => {}): Passed {
-  // Without O_NONBLOCK a named pipe in place of the file would hold the thread for ever.
-  const input: File = { path: order.from, descriptor: openSync(order.from, constants.O_RDONLY | constants.O_NONBLOCK) };
+  if (isJwe(order)) return passJwe(order, told);
+  const input = openInput(order.from);
   try {
-    const found = fstatSync(input.descriptor);
-    if (!found.isFile()) throw envelopeError('unsafe-path', `not a regular file: ${order.from}`);
-    const cut = order.openWith === null ? cutOfPlaintext(found.size, PARAMETERS) : cutOfCiphertext(found.size, PARAMETERS);
+    const cut = order.openWith === null ? cutOfPlaintext(input.sizeBytes, PARAMETERS) : cutOfCiphertext(input.sizeBytes, PARAMETERS);
     if (order.to === null) return run(order, cut, input, null, told);
-    const output = openOutput(order, cut, order.to);
-    try {
-      const passed = run(order, cut, input, output, told);
-      about(output, () => fdatasyncSync(output.descriptor));
-      return passed;
-    } catch (error) {
-      if (order.resume !== true) rmSync(order.to, { force: true });
-      throw error;
-    } finally {
-      closeSync(output.descriptor);
-    }
+    if (typeof order.to === 'string') return passToFile(order, cut, input, order.to, told);
+    const header = order.header === undefined ? null : Buffer.from(order.header);
+    return run(order, cut, input, { kind: 'distant', channel: order.to, header }, told);
   } finally {
-    closeSync(input.descriptor);
+    input.close();
   }
 }
 
-function openOutput(order: Pass, cut: Cut, path: string): Output {
+function passToFile(order: Pass, cut: Cut, input: Input, path: string, told: (plaintextBytes: number) => void): Passed {
+  const output = openOutput(order, cut, path);
+  const { file } = output;
+  try {
+    const passed = run(order, cut, input, output, told);
+    about(file, () => fdatasyncSync(file.descriptor));
+    return passed;
+  } catch (error) {
+    if (order.resume !== true) rmSync(path, { force: true });
+    throw error;
+  } finally {
+    closeSync(file.descriptor);
+  }
+}
+
+function isJwe({ openWith, openAs, sealWith, sealAs }: Pass): boolean {
+  return (openWith !== null && openAs === 'kserve-jwe') || (sealWith !== null && sealAs === 'kserve-jwe');
+}
+
+function openOutput(order: Pass, cut: Cut, path: string): Output & { readonly kind: 'file' } {
   if (order.resume === true) {
     const part = openPart(order, cut, path);
     if (part !== null) return part;
@@ -127,11 +154,11 @@ function openOutput(order: Pass, cut: Cut, path: string): Output {
     rmSync(path, { force: true });
   }
   const mode = order.openWith !== null && order.sealWith === null ? MODE.plaintext : MODE.ciphertext;
-  return { path, descriptor: openSync(path, 'wx', mode), header: null };
+  return { kind: 'file', file: { path, descriptor: openSync(path, 'wx', mode) }, header: null };
 }
 
 /** What a pass that died has written; null where that is nothing, or its first segment does not open under this key for this place. */
-function openPart({ openWith, sealWith, associatedData }: Pass, cut: Cut, path: string): Output | null {
+function openPart({ openWith, sealWith, associatedData }: Pass, cut: Cut, path: string): (Output & { readonly kind: 'file' }) | null {
   if (openWith === null || sealWith === null) throw new TypeError('only re-encrypting can be gone on with');
   const file = openExisting(path);
   if (file === null) return null;
@@ -148,28 +175,28 @@ function openPart({ openWith, sealWith, associatedData }: Pass, cut: Cut, path: 
     for (const secret of [stream?.key, buffers.plaintext]) secret?.fill(0);
     if (header === null) closeSync(file.descriptor);
   }
-  return header === null ? null : { ...file, header };
+  return header === null ? null : { kind: 'file', file, header };
 }
 
-function run(order: Pass, cut: Cut, input: File, output: Output | null, told: (plaintextBytes: number) => void): Passed {
+function run(order: Pass, cut: Cut, input: Input, output: Output | null, told: (plaintextBytes: number) => void): Passed {
   const associatedData = Buffer.from(order.associatedData);
   const buffers = segmentBuffers();
-  const reader = openReader(input, order.openWith === null ? cut.plaintextBytes : cut.ciphertextBytes);
+  const reader = input.openReader();
   let [opening, sealing]: (Stream | null)[] = [null, null];
   try {
     const readHeader = order.openWith === null ? null : Buffer.from(reader.take(0, HEADER_BYTES));
-    const writtenHeader = order.sealWith === null ? null : (output?.header ?? headerOf(randomBytes(HEADER_BYTES - 1), PARAMETERS));
+    const writtenHeader = order.sealWith === null ? null : (output?.header ?? newHeader());
     opening = order.openWith === null || readHeader === null ? null : streamOf(order.openWith, readHeader, associatedData, PARAMETERS);
     sealing = order.sealWith === null || writtenHeader === null ? null : streamOf(order.sealWith, writtenHeader, associatedData, PARAMETERS);
     const header = writtenHeader ?? readHeader;
     const plaintextHash = order.hash === 'both' || order.hash === 'plaintext' ? createHash('sha256') : null;
     const ciphertextHash = header !== null && (order.hash === 'both' || order.hash === 'ciphertext') ? createHash('sha256').update(header) : null;
     const running: Running = { reader, output, cut, opening, sealing, writtenHeader, plaintextHash, ciphertextHash, buffers };
-    const kept = output === null || output.header === null ? 0 : keepSegments(running, output, told);
+    const kept = output?.kind !== 'file' || output.header === null ? 0 : keepSegments(running, output.file, told);
     passSegments(running, kept, told);
     // A file that grew meanwhile is another file than the one whose length the last segment was chosen by.
     const expected = opening === null ? cut.plaintextBytes : cut.ciphertextBytes;
-    if (fstatSync(input.descriptor).size !== expected) throw envelopeError('changed', `the file changed its length while it was read: ${order.from}`);
+    if (input.sizeNow() !== expected) throw envelopeError('changed', `the file changed its length while it was read: ${input.name}`);
     return {
       plaintextDigest: plaintextHash === null ? null : `sha256:${plaintextHash.digest('hex')}`,
       ciphertextDigest: ciphertextHash === null ? null : `sha256:${ciphertextHash.digest('hex')}`,
@@ -184,7 +211,7 @@ function run(order: Pass, cut: Cut, input: File, output: Output | null, told: (p
 }
 
 /** Verifies what the output holds already, and cuts off what is not whole; gives the number of segments that stay. */
-function keepSegments({ sealing, cut, plaintextHash, ciphertextHash, buffers }: Running, output: Output, told: (plaintextBytes: number) => void): number {
+function keepSegments({ sealing, cut, plaintextHash, ciphertextHash, buffers }: Running, output: File, told: (plaintextBytes: number) => void): number {
   if (sealing === null) return 0;
   let index = 0;
   for (; index < cut.segments; index += 1) {
@@ -221,7 +248,7 @@ function openKept(
 function passSegments(running: Running, kept: number, told: (plaintextBytes: number) => void): void {
   const { output, cut, writtenHeader, sealing } = running;
   const startAt = kept === 0 ? 0 : endOf(segmentInCiphertext(cut, kept - 1, PARAMETERS));
-  const writer = output === null ? null : openWriter(output, startAt, sealing === null ? cut.plaintextBytes : cut.ciphertextBytes);
+  const writer = output === null ? null : writerOf(output, startAt, sealing === null ? cut.plaintextBytes : cut.ciphertextBytes);
   try {
     if (kept === 0 && writtenHeader !== null) writer?.filled(writtenHeader.copy(writer.room(HEADER_BYTES)));
     try {
@@ -232,6 +259,10 @@ function passSegments(running: Running, kept: number, told: (plaintextBytes: num
   } finally {
     writer?.close();
   }
+}
+
+function writerOf(output: Output, startAt: number, fileBytes: number): Writer {
+  return output.kind === 'file' ? openWriter(output.file, startAt, fileBytes) : openDistantWriter(output.channel, fileBytes);
 }
 
 /** Passes one segment, and gives how many bytes of plaintext have passed with it. */

@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads';
+import type { ChannelCall } from './distant.ts';
 import { type EnvelopeErrorKind, isEnvelopeError } from './envelope-error.ts';
 import { type Pass, type Passed, pass } from './tink.ts';
 
@@ -9,8 +10,9 @@ export interface Task {
   readonly sealWith: ArrayBuffer | null;
 }
 
-/** What it answers: how far it is, any number of times, then one of the others. Errors cross as data: a structured clone of an Error would lose its kind and code. */
+/** What it answers: how far it is, and calls about distant files, any number of times, then one of the others. Errors cross as data: a structured clone of an Error would lose its kind and code. */
 export type TaskAnswer =
+  | ChannelCall
   | { readonly kind: 'progress'; readonly plaintextBytes: number }
   | { readonly kind: 'passed'; readonly passed: Passed }
   | { readonly kind: 'envelope-error'; readonly error: { readonly kind: EnvelopeErrorKind; readonly message: string; readonly path: string | null } }

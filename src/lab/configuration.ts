@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import type { Digest } from '../digest.ts';
-import { KBS_REPOSITORY, KBS_ROLES, KEY_STORE } from './documents.ts';
+import { KBS_REPOSITORY, KBS_ROLES, KEY_STORE, LAB_BUCKET } from './documents.ts';
 
 /** Everything that the configuration names: URLs, `host:port` to listen on, absolute paths of files. */
 export interface Places {
@@ -15,11 +15,18 @@ export interface Places {
   /** The entry of the key store. */
   readonly keyStore: Readonly<Record<string, unknown>>;
   readonly ciphertextFolder: string;
+  /** An S3, in place of the folder; null: the folder. */
+  readonly objectStoreUrl: string | null;
   readonly webhookListen: string;
   readonly dashboardListen: string;
   readonly metricsListen: string;
   readonly proxyListen: string;
   readonly receiptsSigner: Readonly<Record<string, unknown>>;
+}
+
+function artifactStore({ objectStoreUrl, ciphertextFolder }: Places): object {
+  if (objectStoreUrl === null) return { kind: 'file', path: ciphertextFolder, guestAddress: `file://${ciphertextFolder}` };
+  return { kind: 's3', bucket: LAB_BUCKET, region: 'eu-central-1', endpoint: objectStoreUrl, guestAddress: `s3://${LAB_BUCKET}` };
 }
 
 /**
@@ -55,7 +62,7 @@ export function configurationText(places: Places): string {
       },
     },
     keyStores: { [KEY_STORE]: places.keyStore },
-    artifactStores: { models: { kind: 'file', path: places.ciphertextFolder, guestAddress: `file://${places.ciphertextFolder}` } },
+    artifactStores: { models: artifactStore(places) },
     serve: {
       webhook: { listen: places.webhookListen },
       dashboard: { listen: places.dashboardListen },

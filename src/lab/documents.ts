@@ -1,4 +1,5 @@
 import { stringify } from 'yaml';
+import { type Codec, DEFAULT_CODEC } from '#src/envelope/codec.ts';
 import { type Digest, digestOf } from '../digest.ts';
 
 /** The story's one workload, and the object that serves it. */
@@ -9,6 +10,8 @@ export const NAMESPACE = 'inference';
 export const REPLICAS = 3;
 /** How the configuration calls the lab's key store. */
 export const KEY_STORE = 'provider-kms';
+/** The one bucket of the lab's S3. */
+export const LAB_BUCKET = 'models';
 /** First segment of every KBS path that the lab's Keyturn writes. */
 export const KBS_REPOSITORY = 'keyturn-lab';
 /** The roles of the three kinds of admin token; the lab's KBS and the configuration must agree on them. */
@@ -133,6 +136,8 @@ export interface ReleasePlan {
   readonly manifestDigest: string;
   readonly initData: { readonly file: string; readonly digest: Digest };
   readonly soakSeconds: number;
+  /** Tink's otherwise. */
+  readonly codec?: Codec;
 }
 
 /**
@@ -156,7 +161,7 @@ export function releaseText(plan: ReleasePlan): string {
       keyPath: null,
       plaintextManifest: plan.manifestDigest,
       stores: ['models'],
-      codec: 'tink-aes256-gcm-hkdf-1mb',
+      codec: plan.codec ?? DEFAULT_CODEC,
       format: 'safetensors',
     },
     images: { [workload]: imageOf(plan.serial, workload) },

@@ -8,6 +8,7 @@ import { parse } from 'smol-toml';
 import { type OpenedFolder, openFolder } from '#src/envelope/layout.ts';
 import type { EnvelopeWorkers } from '#src/envelope/workers.ts';
 import { fetchKey } from './guest-kbs.ts';
+import { openObjects } from './guest-objects.ts';
 
 /** Where kata takes a guest's init-data from: base64 of gzip of TOML. */
 export const INIT_DATA_ANNOTATION = 'io.katacontainers.config.hypervisor.cc_init_data';
@@ -25,7 +26,7 @@ export interface GuestOrder {
   readonly initData: string;
   /** `kbs:///repository/type/tag`. */
   readonly keyUri: string;
-  /** `file:///…/`: where the sealed files lie. */
+  /** `file:///…/`, or `s3://…/`: where the sealed files lie. */
   readonly artifact: string;
   /** Of every container. */
   readonly images: readonly string[];
@@ -38,6 +39,8 @@ export interface GuestOptions {
   readonly workers: EnvelopeWorkers;
   /** Between handshakes that failed. */
   readonly pauseSeconds: number;
+  /** Where guests find what `s3://` names; null: nowhere. */
+  readonly objectStoreUrl: string | null;
 }
 
 /** What a guest's init-data says, as far as a guest of the lab reads it. */
@@ -64,7 +67,10 @@ export async function bootGuest(order: GuestOrder, options: GuestOptions, log: (
   using keyset = await fetchKey({ kbsUrl, kbsCertificate, path, address: order.address, svn, initData: toml, pauseSeconds: options.pauseSeconds, signal, log });
   log(`fetched ${path}`);
   signal.throwIfAborted();
-  const opened = await openFolder({ folder: fileURLToPath(order.artifact), keyset, to: null, workers: options.workers });
+  const { artifact } = order;
+  const { objectStoreUrl, workers } = options;
+  const folder = artifact.startsWith('s3://') && objectStoreUrl !== null ? openObjects(artifact, objectStoreUrl) : fileURLToPath(artifact);
+  const opened = await openFolder({ folder, keyset, to: null, workers });
   log(`opened ${opened.files} files, ${opened.sizeBytes} bytes, ciphertext ${opened.ciphertextDigest}`);
   return opened;
 }

@@ -1,5 +1,7 @@
+import type { Codec } from '#src/envelope/codec.ts';
 import { advise } from './advice.ts';
 import type { LabEvent } from './children.ts';
+import type { LabStore } from './far-sides.ts';
 import type { KeysKind } from './key-store.ts';
 import { type Ending, exportReceipts } from './receipts.ts';
 import { openSetting, type Setting } from './setting.ts';
@@ -28,6 +30,9 @@ export interface LabOptions {
   readonly model: string | null;
   /** Which key store the lab plays. */
   readonly keys: KeysKind;
+  readonly codec: Codec;
+  /** Where ciphertext is kept: in a folder, or in the lab's own S3. */
+  readonly store: LabStore;
   /** Where the exported receipts and the public key go; both outlive the lab. */
   readonly outFolder: string;
   /** Aborted, with an Error named `Interrupted` where a person did it: everything is closed, and `runLab` returns. */

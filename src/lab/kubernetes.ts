@@ -28,6 +28,8 @@ export interface LabKubernetesOptions {
   readonly stopSeconds?: number;
   /** Between a guest's handshakes that failed; 1 s in the stock client. Seconds. */
   readonly guestPauseSeconds?: number;
+  /** Where guests find what `s3://` names; nowhere otherwise. */
+  readonly objectStoreUrl?: string | null;
   /** Hears every line of every pod's log; `pod` is `namespace/name`. */
   readonly onLog?: (pod: string, line: string) => void;
   /** Further bearer tokens: `admin` may do anything, every other user is known and forbidden everything. */
@@ -82,8 +84,8 @@ export async function openLabKubernetes(options: LabKubernetesOptions = {}): Pro
     const workers = openWorkers();
     stack.defer(workers.close);
     const ground = { store, verbs: server.verbs, now: clock.now };
-    const { startSeconds = 0.1, stopSeconds = 0.1, guestPauseSeconds = 1, onLog = () => undefined } = options;
-    const kubelet = openKubelet(ground, { workers, startSeconds, stopSeconds, pauseSeconds: guestPauseSeconds, onLog });
+    const { startSeconds = 0.1, stopSeconds = 0.1, guestPauseSeconds = 1, objectStoreUrl = null, onLog = () => undefined } = options;
+    const kubelet = openKubelet(ground, { workers, startSeconds, stopSeconds, pauseSeconds: guestPauseSeconds, objectStoreUrl, onLog });
     stack.defer(kubelet.close);
     ({ logOf, restart } = kubelet);
     const controllers = openControllers(ground);

@@ -1,15 +1,15 @@
 import { chmod, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Codec, DEFAULT_CODEC } from '#src/envelope/codec.ts';
 import { digestOf } from '../digest.ts';
 import { type Approver, approve, makeApprovers } from './approvers.ts';
 import { type Keyturn, type LabEvent, runCommand } from './children.ts';
 import { configurationText } from './configuration.ts';
 import { baselineText, daysAfter, KEY_STORE, trustText } from './documents.ts';
-import { type FarSides, openFarSides } from './far-sides.ts';
+import { type FarSideKinds, type FarSides, openFarSides } from './far-sides.ts';
 import { type Guard, openGuard } from './guard.ts';
 import { checkHost, freePorts, isListening } from './host.ts';
-import type { KeysKind } from './key-store.ts';
 import { type LabKeys, makeKeys } from './keys.ts';
 import { manifestOf, writeModel } from './model.ts';
 import { type Services, startServices } from './services.ts';
@@ -23,13 +23,13 @@ const MIGRATE_SECONDS = 60;
 const TRUST_EXPIRES_DAYS = 365;
 
 /** What the lab is asked for. */
-export interface SettingOptions {
+export interface SettingOptions extends FarSideKinds {
   /** The product's entry, `src/main.ts`. */
   readonly mainFile: string;
   /** A folder of real weights, which every release then seals; null: the lab makes its own. */
   readonly model: string | null;
-  /** Which key store the lab plays. AWS's otherwise. */
-  readonly keys?: KeysKind;
+  /** How the story's releases are sealed. Tink's format otherwise. */
+  readonly codec?: Codec;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LabEvent) => void;
   /** Puts something between the product and the far sides, whose addresses it answers anew. Not said: nothing stands between. */
@@ -44,6 +44,7 @@ export interface SettingOptions {
 export interface Model {
   readonly folder: string;
   readonly manifestDigest: string;
+  readonly codec: Codec;
 }
 
 /** The lab, set up: far sides, and the product's own processes. */
@@ -93,16 +94,16 @@ async function digestOfWeights(real: string): Promise<string> {
   }
 }
 
-async function makeModels(folder: string, real: string | null): Promise<readonly Model[]> {
+async function makeModels(folder: string, { model: real, codec = DEFAULT_CODEC }: SettingOptions): Promise<readonly Model[]> {
   if (real !== null) {
     const digest = await digestOfWeights(real);
-    return [1, 2].map(() => ({ folder: real, manifestDigest: digest }));
+    return [1, 2].map(() => ({ folder: real, manifestDigest: digest, codec }));
   }
   const models: Model[] = [];
   for (const seed of [1, 2]) {
     const own = join(folder, 'models', String(seed));
     const { manifestDigest } = await writeModel(own, { sizeBytes: MODEL_SIZE_BYTES, seed });
-    models.push({ folder: own, manifestDigest });
+    models.push({ folder: own, manifestDigest, codec });
   }
   return models;
 }
@@ -176,6 +177,7 @@ async function configure({ folder, ports, keys, farSides }: Ground, trustDigest:
     attestationSignersFile: keys.attestationSignersFile,
     keyStore: farSides.keyStoreAt(farSides.kmsUrl),
     ciphertextFolder: file('ciphertext'),
+    objectStoreUrl: farSides.objectStoreUrl,
     webhookListen: ports.webhook,
     dashboardListen: ports.dashboard,
     metricsListen: ports.metrics,
@@ -229,7 +231,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
     makeKeys(join(folder, 'keys')),
     makeApprovers(join(folder, 'keys')),
   ]);
-  const opened = await openFarSides(stack, folder, keys, options.keys ?? 'aws');
+  const opened = await openFarSides(stack, folder, keys, options);
   const farSides = options.between === undefined ? opened : await options.between(opened);
   options.signal.throwIfAborted();
   const checkout = join(folder, 'checkout');
@@ -241,7 +243,7 @@ export async function openSetting(options: SettingOptions): Promise<Setting> {
   const replicas = await configureReplicas(ground, allPorts, digestOf(trust), options.betweenReplica);
   // All of them have ended before anything is closed: one that still goes on would fail at what is gone.
   const [models, founded, migrated] = await Promise.allSettled([
-    makeModels(folder, options.model),
+    makeModels(folder, options),
     found(farSides, keyturn, checkout, trust, approvers),
     migrate(keyturn, configFile, options.signal),
   ]);

@@ -70,6 +70,7 @@ export async function propose(setting: Setting, serial: number, previous: Digest
     manifestDigest: model.manifestDigest,
     initData: { file: initDataFile, digest: digestOf(initData) },
     soakSeconds,
+    codec: model.codec,
   });
   const proposal = { path: `releases/${WORKLOAD}/${serial}.yaml`, text, beside: { [initDataFile]: initData } };
   const files = await approve(setting.keyturn, setting.checkout, proposal, setting.approvers.slice(0, 2));

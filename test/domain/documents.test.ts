@@ -191,7 +191,6 @@ describe('mistakes are named by their field', () => {
     ['plaintext from a serial', (one) => Object.assign(one.artifact, { from: 3 }), 'Malformed', 'artifact.from'],
     ['an image by tag', (one) => Object.assign(one, { images: { chat: 'registry.example/chat:1' } }), 'Malformed', 'images.chat'],
     ['provided', (one) => Object.assign(one.artifact, { source: 'provided' }), 'NotSupportedYet', 'artifact.source'],
-    ['kserve-jwe', (one) => Object.assign(one.artifact, { codec: 'kserve-jwe' }), 'NotSupportedYet', 'artifact.codec'],
     ['propose', (one) => Object.assign(one.rollout, { mode: 'propose' }), 'NotSupportedYet', 'rollout.mode'],
     ['check-in', (one) => Object.assign(one.rollout.attestation, { source: 'check-in' }), 'NotSupportedYet', 'rollout.attestation.source'],
     ['counted', (one) => Object.assign(one.rollout.attestation, { source: 'counted' }), 'NotSupportedYet', 'rollout.attestation.source'],

@@ -48,6 +48,7 @@ it('a keep release waits until what it keeps is sealed, and amends where only se
 it.each<[string, Record<string, unknown>, Record<string, unknown>, string]>([
   ['of a serial that was never accepted', { from: 1 }, {}, 'NotFound'],
   ['in another store', { stores: ['models', 'other'] }, {}, 'Malformed'],
+  ['under another codec', { codec: 'kserve-jwe' }, {}, 'Malformed'],
   ['of other weights', { plaintextManifest: `sha256:${'4'.repeat(64)}` }, {}, 'Malformed'],
   ['whose key is in another store', {}, { key: { store: 'other', rotateAfterDays: null, rotateBy: 'reencrypt', destroyAfterDays: null } }, 'Malformed'],
 ])('a keep release %s is refused', (_name, artifact, change, reason) =>
@@ -60,3 +61,14 @@ it.each<[string, Record<string, unknown>, Record<string, unknown>, string]>([
     expect(rows).toEqual([{ verdict: 'refused', reason }]);
   }),
 );
+
+it('a reencrypt release may name another codec: what it opens is told by its key', () =>
+  withBench(async ({ pool, push }) => {
+    const one = await release(1, null);
+    await push({ ...START, ...one });
+    await pool.query(SEAL, [`sha256:${'3'.repeat(64)}`]);
+    await push(await kept(2, digestAt(one, 'releases/w/1.yaml'), { source: 'reencrypt', codec: 'kserve-jwe' }));
+    expect(await verdicts(pool)).toMatchObject({ 'releases/w/2.yaml': 'accepted' });
+    const { rows } = await pool.query('select source from sealings order by id');
+    expect(rows).toEqual([{ source: null }, { source: 1 }]);
+  }));

@@ -1,6 +1,8 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { newFetchedKey } from '#src/envelope/codec.ts';
+import { manifestOf, sealedManifestName, sealedPath, sealManifest } from '#src/envelope/layout.ts';
 import { type EnvelopeWorkers, openWorkers } from '#src/envelope/workers.ts';
 import { bootGuest, type GuestOrder } from '#src/lab/guest.ts';
 import { reportData } from '#src/lab/guest-kbs.ts';
@@ -28,7 +30,7 @@ describe('a guest', () => {
       address: '127.64.250.1',
       ...change,
     };
-    return bootGuest(order, { workers, pauseSeconds: 0.01 }, () => undefined, new AbortController().signal);
+    return bootGuest(order, { workers, pauseSeconds: 0.01, objectStoreUrl: null }, () => undefined, new AbortController().signal);
   };
   const counted = (): Record<string, number> =>
     Object.fromEntries([...Map.groupBy(stand.calls, ({ method, path, status }) => `${method} ${path} ${status}`)].map(([call, all]) => [call, all.length]));
@@ -50,6 +52,23 @@ describe('a guest', () => {
     const other = Buffer.from(await readFile(join(stand.folder, 'sealed', 'config.json.sealed')));
     await stand.putKey('keyturn/w/other', other);
     await expect(boot({ keyUri: 'kbs:///keyturn/w/other' })).rejects.toMatchObject({ name: 'EnvelopeError' });
+  });
+
+  it('opens what was sealed as JWE: the key that it fetched says so', async () => {
+    const [plain, sealed] = [join(stand.folder, 'plain'), join(stand.folder, 'jwe')];
+    using key = newFetchedKey('kserve-jwe');
+    const manifest = await manifestOf(plain, workers);
+    await mkdir(sealed);
+    for (const { path } of manifest.lines) {
+      const order = { openWith: null, sealWith: key, sealAs: 'kserve-jwe', associatedData: '', hash: 'neither' } as const;
+      await workers.pass({ from: join(plain, path), to: join(sealed, sealedPath(path, 'kserve-jwe')), ...order });
+    }
+    await writeFile(join(sealed, sealedManifestName('kserve-jwe')), sealManifest(manifest, key, 'kserve-jwe'));
+    await stand.putKey('keyturn/w/jwe', Buffer.from(key.reveal()));
+    const opened = await boot({ keyUri: 'kbs:///keyturn/w/jwe', artifact: `file://${sealed}/` });
+    expect(opened.manifest.digest).toBe(manifest.digest);
+    // Tink's keyset opens none of it.
+    await expect(boot({ artifact: `file://${sealed}/` })).rejects.toThrow('keyturn.manifest.sealed');
   });
 
   it('does not serve weights of which one byte was changed', async () => {

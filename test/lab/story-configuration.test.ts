@@ -21,6 +21,7 @@ const places = {
   metricsListen: '127.0.0.1:4006',
   proxyListen: '127.0.0.1:4007',
   receiptsSigner: { kind: 'ed25519', key: { file: '/lab/keys/receipts.pem' } },
+  objectStoreUrl: null,
 };
 const text = configurationText(places);
 
@@ -47,4 +48,10 @@ test.each(['aws', 'azure'] as const)('what the lab’s %s key store says of itse
   const receiptsSigner = store.signer === null ? places.receiptsSigner : { kind: 'key-store', store: 'provider-kms', keyId: store.signer.keyId };
   const config = parseConfig('keyturn.yaml', configurationText({ ...places, keyStore: store.settingsAt(store.url), receiptsSigner }), {});
   expect(config.keyStores['provider-kms']?.kind).toBe(kind === 'aws' ? 'aws-kms' : 'azure-key-vault');
+});
+
+test('its ciphertext lies in a folder, or in its own S3', () => {
+  const storeOf = (objectStoreUrl: string | null) => parseConfig('keyturn.yaml', configurationText({ ...places, objectStoreUrl }), {}).artifactStores.models;
+  expect(storeOf(null)).toMatchObject({ kind: 'file', guestAddress: 'file:///lab/ciphertext' });
+  expect(storeOf('http://127.0.0.1:4008')).toMatchObject({ kind: 's3', endpoint: 'http://127.0.0.1:4008', guestAddress: 's3://models' });
 });

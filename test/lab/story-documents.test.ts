@@ -7,12 +7,13 @@ import { admittedImages, initDataClaim, readInitData } from '#src/domain/init-da
 import type { Json } from '#src/domain/json.ts';
 import { readPointer } from '#src/domain/pointer.ts';
 import { verifyTrust } from '#src/domain/trust.ts';
+import { type Codec, DEFAULT_CODEC } from '#src/envelope/codec.ts';
 import { baselineText, daysAfter, deploymentOf, imageOf, initDataText, releaseText, revocationText, trustText } from '#src/lab/documents.ts';
 
 const EXPIRES = daysAfter(Date.UTC(2026, 10, 23), 30);
 const KBS_URL = 'http://127.0.0.1:8443';
 
-function releaseOf(serial: number): string {
+function releaseOf(serial: number, codec: Codec = DEFAULT_CODEC): string {
   const initData = initDataText({ kbsUrl: KBS_URL, image: imageOf(serial) });
   return releaseText({
     serial,
@@ -21,6 +22,7 @@ function releaseOf(serial: number): string {
     modelFolder: '/models/1',
     manifestDigest: digestOf('manifest'),
     soakSeconds: 0,
+    codec,
     initData: { file: `guests/chat/${serial}.toml`, digest: digestOf(initData) },
   });
 }
@@ -44,6 +46,10 @@ function people() {
 
 test('an expiry is written in whole seconds', () => {
   expect(EXPIRES).toBe('2026-12-23T00:00:00Z');
+});
+
+test('a release under KServe’s codec is one that this version carries out', () => {
+  expect(read('releases/chat/1.yaml', releaseOf(1, 'kserve-jwe'), 'Release').artifact.codec).toBe('kserve-jwe');
 });
 
 test('both releases of the story are read as releases, and differ in what a guest is measured by', () => {

@@ -1,24 +1,24 @@
-import { lstat, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Digest } from '#src/digest.ts';
 import { reasons } from '#src/domain/reasons.ts';
+import { type Codec, DEFAULT_CODEC, type OpenedKey } from '#src/envelope/codec.ts';
 import { isEnvelopeError } from '#src/envelope/envelope-error.ts';
-import { associatedDataOf, checkInside, MANIFEST_NAME, openManifest, readSealedManifest, SEALED_MANIFEST_NAME, sealedPath } from '#src/envelope/layout.ts';
+import { associatedDataOf, MANIFEST_NAME, openManifest, sealedPath } from '#src/envelope/layout.ts';
 import type { Manifest, ManifestLine } from '#src/envelope/manifest.ts';
 import { type Passed, plaintextBytesOf } from '#src/envelope/tink.ts';
 import type { EnvelopeWorkers } from '#src/envelope/workers.ts';
 import { Fault, isFault } from '#src/errors.ts';
-import type { Secret } from '#src/secret.ts';
-import { asFault, codeOf, pathOf } from './faults.ts';
+import { asFault, codeOf } from './faults.ts';
+import type { Place, Readable } from './place.ts';
 import type { Source, Writing } from './source.ts';
-import type { Place } from './store.ts';
 
 /** An older ciphertext of ours. */
 export interface OldCiphertext {
   /** Finds the place in each store that may have it; throws Fault where there is none. */
   readonly places: readonly (() => Promise<Place>)[];
-  /** The 32 bytes that it was sealed under. */
-  readonly key: Secret;
+  /** What it was sealed under, and how. */
+  readonly open: OpenedKey;
+  /** How it is sealed anew. */
+  readonly sealAs: Codec;
 }
 
 /**
@@ -33,26 +33,29 @@ export async function openCiphertext(old: OldCiphertext, approved: Digest, worke
     try {
       const place = await find();
       places.push(place);
-      manifest ??= await oldManifest(place, approved, old.key);
+      manifest ??= await oldManifest(place, approved, old.open);
     } catch (error) {
       failed.push(faultOf(error));
     }
   }
   if (manifest === null) throw oneOf(failed);
   const { digest } = manifest;
+  // Nothing of a JWE is authentic before its end, and none can be taken up in its middle.
+  const resumable = old.open.codec === DEFAULT_CODEC && old.sealAs === DEFAULT_CODEC;
   return {
     manifest,
-    resumable: true,
-    sizeOf: (path) => oldSize(places, path),
-    seal: (line, writing) => reseal({ places, key: old.key, manifest: digest, workers }, line, writing),
+    resumable,
+    sizeOf: (path) => oldSize(places, path, old.open.codec),
+    seal: (line, writing) => reseal({ places, open: old.open, resumable, manifest: digest, workers }, line, writing),
   };
 }
 
-async function oldManifest(place: Place, approved: Digest, key: Secret): Promise<Manifest> {
-  const name = nameIn(place, MANIFEST_NAME);
+async function oldManifest(place: Place, approved: Digest, { codec, key }: OpenedKey): Promise<Manifest> {
+  const name = nameIn(place, MANIFEST_NAME, codec);
   try {
-    await checkInside(place.root, join(place.prefix, SEALED_MANIFEST_NAME));
-    const manifest = openManifest(await readSealedManifest(place.folder), key);
+    const sealed = await place.manifest(codec);
+    if (sealed === null) throw missing(name);
+    const manifest = openManifest(sealed, key, codec);
     if (manifest.digest === approved) return manifest;
     throw new Fault('WeightsChanged', `weights ${name}: it is ${manifest.digest}, approved is ${approved}`);
   } catch (error) {
@@ -61,10 +64,10 @@ async function oldManifest(place: Place, approved: Digest, key: Secret): Promise
   }
 }
 
-async function oldSize(places: readonly Place[], path: string): Promise<number> {
+async function oldSize(places: readonly Place[], path: string, codec: Codec): Promise<number> {
   for (const place of places) {
     try {
-      return plaintextBytesOf((await lstat(join(place.folder, sealedPath(path)))).size);
+      return plaintextBytesOf(await place.sizeOf(sealedPath(path, codec)), codec);
     } catch {
       // Told by whoever reads the file, if no store has it.
     }
@@ -74,39 +77,56 @@ async function oldSize(places: readonly Place[], path: string): Promise<number> 
 
 interface Resealing {
   readonly places: readonly Place[];
-  readonly key: Secret;
+  readonly open: OpenedKey;
+  readonly resumable: boolean;
   readonly manifest: Digest;
   readonly workers: EnvelopeWorkers;
 }
 
 /** Opens one file and seals it anew, from the first store that has it whole. */
-async function reseal({ places, key, manifest, workers }: Resealing, line: ManifestLine, { to, key: sealWith, hash, told }: Writing): Promise<Passed> {
+async function reseal(resealing: Resealing, line: ManifestLine, writing: Writing): Promise<Passed> {
   const failed: Fault[] = [];
-  for (const place of places) {
-    const from = join(place.folder, sealedPath(line.path));
-    const once = (): Promise<Passed> =>
-      workers.pass({ from, to, openWith: key, sealWith, associatedData: associatedDataOf(manifest, line.path), hash, resume: true }, told);
+  const { codec } = resealing.open;
+  const sealed = sealedPath(line.path, codec);
+  let goal = writing.goal;
+  for (const place of resealing.places) {
+    const name = nameIn(place, line.path, codec);
+    if (failed.length > 0) goal = await (resealing.resumable ? goal.rewound() : goal.again());
+    let readable: Readable | null = null;
     try {
-      await checkInside(place.root, join(place.prefix, sealedPath(line.path)));
-      let passed = await once();
+      readable = await place.open(sealed);
+      if (readable === null) throw missing(name);
+      let passed = await resealFrom(resealing, readable, line, { ...writing, goal });
       if (passed.plaintextDigest !== line.digest && passed.keptBytes > 0) {
         // The part may be from another store's file than this one.
-        await rm(to, { force: true });
-        passed = await once();
+        goal = await goal.again();
+        passed = await resealFrom(resealing, (await place.open(sealed)) ?? readable, line, { ...writing, goal });
       }
       if (passed.plaintextDigest === line.digest) return passed;
-      await rm(to, { force: true });
-      failed.push(new Fault('WeightsChanged', `weights ${nameIn(place, line.path)} opens to another file than the approved manifest lists`));
+      goal = await goal.again();
+      failed.push(new Fault('WeightsChanged', `weights ${name} opens to another file than the approved manifest lists`));
     } catch (error) {
-      if (isFault(error) || (!isEnvelopeError(error) && pathOf(error) !== from)) throw error;
-      failed.push(faultOf(torn(error, nameIn(place, line.path))));
+      // What the new codec cannot carry is no fault of this ciphertext.
+      if (isEnvelopeError(error) && error.kind === 'unfit') throw error;
+      const read = readable === null || readable.isAbout(error) || isEnvelopeError(error);
+      if (!read) throw error;
+      failed.push(faultOf(torn(error, name)));
     }
   }
   throw oneOf(failed);
 }
 
-function nameIn({ store, prefix }: Place, path: string): string {
-  return `store ${store}: ${prefix}/${sealedPath(path)}`;
+function resealFrom({ open, manifest, workers }: Resealing, { from }: Readable, line: ManifestLine, { goal, under, hash, told }: Writing): Promise<Passed> {
+  const keys = { openWith: open.key, openAs: open.codec, sealWith: under.key, sealAs: under.codec };
+  return workers.pass({ ...goal.order, from, ...keys, associatedData: associatedDataOf(manifest, line.path), hash }, told);
+}
+
+function missing(name: string): Fault {
+  return new Fault('CiphertextTorn', `weights ${name}: it is not there`);
+}
+
+function nameIn({ store, prefix }: Place, path: string, codec: Codec): string {
+  return `store ${store}: ${prefix}/${sealedPath(path, codec)}`;
 }
 
 /** What is wrong with a file of an older ciphertext: missing, cut short, changed, under another key. */

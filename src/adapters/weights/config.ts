@@ -17,12 +17,19 @@ const file = z.strictObject({
   guestAddress,
 });
 
-/** An S3 bucket. Understood here, and refused as `NotSupportedYet` when the stores are opened. */
+/** Anything but a loopback address is reached over TLS only. */
+const endpoint = z.url({ protocol: /^https?$/ }).refine((address) => {
+  const { protocol, hostname } = URL.parse(address) ?? { protocol: 'https:', hostname: '' };
+  return protocol === 'https:' || hostname === '127.0.0.1' || hostname === '[::1]' || hostname === 'localhost';
+}, 'expected https, or http on a loopback address');
+
+/** An S3 bucket. Credentials come from the SDK's own chain: environment, web identity, container, instance. */
 const s3 = z.strictObject({
   kind: z.literal('s3'),
   bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'expected the name of an S3 bucket'),
   region: z.string().regex(/^[a-z0-9-]{1,60}$/, 'expected an AWS region'),
-  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  /** Another service that speaks S3's protocol, with the bucket in the path; AWS's own address otherwise. */
+  endpoint: endpoint.optional(),
   guestAddress,
 });
 

@@ -27,6 +27,7 @@ const REASON_OF_KIND: Readonly<Record<EnvelopeErrorKind, Reason>> = {
   changed: 'WeightsChanged',
   'unsafe-path': 'InvalidRequest',
   'too-large': 'LimitExceeded',
+  unfit: 'UnfitForCodec',
 };
 
 /** The operating system's error code, or null. */

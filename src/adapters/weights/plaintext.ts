@@ -25,13 +25,14 @@ export async function openPlaintext(address: string, approved: Digest, workers: 
         ({ size }) => size,
         () => 0,
       ),
-    seal: async (line, { to, key, hash, told }) => {
+    seal: async (line, { goal, under, hash, told }) => {
       const from = join(folder, line.path);
       await checkInside(folder, line.path).catch((error: unknown) => {
         throw codeOf(error) === 'ENOENT' ? changed(folder, line.path, error) : error;
       });
       const associatedData = associatedDataOf(manifest.digest, line.path);
-      const passed = await workers.pass({ from, to, openWith: null, sealWith: key, associatedData, hash }, told).catch((error: unknown) => {
+      const order = { ...goal.order, from, openWith: null, sealWith: under.key, sealAs: under.codec, associatedData, hash };
+      const passed = await workers.pass(order, told).catch((error: unknown) => {
         throw pathOf(error) === from ? asFault(error, `${folder}: ${line.path}`) : error;
       });
       if (passed.plaintextDigest !== line.digest) throw changed(folder, line.path);

@@ -1,17 +1,19 @@
 import { rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { SEALED_MANIFEST_NAME } from '#src/envelope/layout.ts';
+import { CODECS } from '#src/envelope/codec.ts';
+import { sealedManifestName } from '#src/envelope/layout.ts';
 import { codeOf } from './faults.ts';
-import { ownFiles, type Place, syncFolder } from './store.ts';
+import { type FolderPlace, ownFiles, syncFolder } from './store.ts';
 
 /**
  * Deletes what is ours in a place, and the folders that this leaves empty: the sealed manifest first, and on the disk, so that what is
  * left is never taken for whole. What is not ours stays where it is. Throws Fault, or the file system's error.
  */
-export async function removeCiphertext(place: Place): Promise<void> {
+export async function removeCiphertext(place: FolderPlace): Promise<void> {
   const { files, folders } = await ownFiles(place);
-  if (files.some(({ path }) => path === SEALED_MANIFEST_NAME)) {
-    await rm(join(place.folder, SEALED_MANIFEST_NAME), { force: true });
+  for (const name of CODECS.map(sealedManifestName)) {
+    if (!files.some(({ path }) => path === name)) continue;
+    await rm(join(place.folder, name), { force: true });
     await syncFolder(place.folder);
   }
   for (const { path } of files) await rm(join(place.folder, path), { force: true });
@@ -32,7 +34,7 @@ async function removeWhereEmpty(folder: string): Promise<void> {
 }
 
 /** Whether anything of ours is in a place: a sealed file, or a part of one. */
-export async function isPresent(place: Place): Promise<boolean> {
+export async function isPresent(place: FolderPlace): Promise<boolean> {
   const { files } = await ownFiles(place);
   return files.length > 0;
 }

@@ -1,23 +1,20 @@
-import { open, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Digest } from '#src/digest.ts';
+import type { OpenedKey } from '#src/envelope/codec.ts';
 import { isEnvelopeError } from '#src/envelope/envelope-error.ts';
-import { associatedDataOf, eachAtMost, openManifest, readSealedManifest, SEALED_MANIFEST_NAME, sealedPath, sealManifest } from '#src/envelope/layout.ts';
+import { associatedDataOf, checkFits, eachAtMost, openManifest, sealedManifestName, sealedPath, sealManifest } from '#src/envelope/layout.ts';
 import type { ManifestLine } from '#src/envelope/manifest.ts';
 import type { EnvelopeWorkers } from '#src/envelope/workers.ts';
 import { Fault } from '#src/errors.ts';
-import type { Secret } from '#src/secret.ts';
 import type { Mine, SealProgress } from '#src/world.ts';
-import { codeOf } from './faults.ts';
+import type { Place } from './place.ts';
 import type { Source } from './source.ts';
-import { type Place, putFile, stampOf, syncNames, takeParts } from './store.ts';
 import { openTally, type Tally } from './tally.ts';
 
 /** Everything that sealing one model needs. */
 export interface Sealing {
   readonly source: Source;
-  /** The 32 bytes. */
-  readonly key: Secret;
+  /** What is sealed under, and how. */
+  readonly under: OpenedKey;
   /** At least one. */
   readonly places: readonly Place[];
   readonly workers: EnvelopeWorkers;
@@ -30,22 +27,22 @@ interface Begun extends Sealing {
   readonly tally: Tally;
   /** Plaintext bytes of each file. */
   readonly sizes: ReadonlyMap<string, number>;
-  /** What dead processes left half written, by store and path. */
-  readonly parts: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
 /** Seals a model into every place; the manifests last. Returns early where `mine` says no. */
 export async function sealAll(sealing: Sealing): Promise<void> {
   const { source, places, workers, mine } = sealing;
+  const { codec } = sealing.under;
   if (!(await mine())) return;
   const { lines } = source.manifest;
-  const wanted = new Set(source.resumable ? lines.map(({ path }) => sealedPath(path)) : []);
-  const parts = new Map<string, ReadonlyMap<string, string>>();
-  for (const place of places) parts.set(place.store, await takeParts(place, (path) => wanted.has(path)));
+  const wanted = new Set(source.resumable ? lines.map(({ path }) => sealedPath(path, codec)) : []);
+  for (const place of places) await place.takeParts((path) => wanted.has(path));
   const sizes = new Map(await eachAtMost(workers.threads, lines, async ({ path }) => [path, await source.sizeOf(path)] as const));
+  // Before hours of work, as far as lengths are known.
+  for (const [path, size] of sizes) checkFits(path, size, codec);
   const totalBytes = [...sizes.values()].reduce((sum, size) => sum + size, 0) * places.length;
   const tally = openTally(totalBytes, sealing.progress);
-  const begun: Begun = { ...sealing, tally, sizes, parts };
+  const begun: Begun = { ...sealing, tally, sizes };
   try {
     let stopped = false;
     await eachAtMost(workers.threads, lines, async (line) => {
@@ -54,9 +51,10 @@ export async function sealAll(sealing: Sealing): Promise<void> {
     });
     if (stopped || !(await mine())) return;
     // Once for all: the manifest must not be on the disk before them, and each of these waits for all that is being written meanwhile.
-    for (const place of places) await syncNames(place, [...sizes.keys()].map(sealedPath));
+    const names = [...sizes.keys()].map((path) => sealedPath(path, codec));
+    for (const place of places) await place.settle(names);
     await sealManifests(sealing);
-    for (const place of places) await syncNames(place, [SEALED_MANIFEST_NAME]);
+    for (const place of places) await place.settle([sealedManifestName(codec)]);
   } finally {
     await tally.end();
   }
@@ -64,8 +62,8 @@ export async function sealAll(sealing: Sealing): Promise<void> {
 
 /** One file: what is whole somewhere is copied to where it is not, so that every store has the same bytes. */
 async function sealOne(sealing: Begun, line: ManifestLine): Promise<void> {
-  const { source, key, places, parts } = sealing;
-  const path = sealedPath(line.path);
+  const { source, under, places } = sealing;
+  const path = sealedPath(line.path, under.codec);
   const states = await Promise.all(places.map((place) => look(sealing, place, line)));
   let whole: { readonly place: Place; readonly digest: Digest | null } | null = states.find((state) => state.kind === 'whole') ?? null;
   for (const state of states) {
@@ -77,14 +75,12 @@ async function sealOne(sealing: Begun, line: ManifestLine): Promise<void> {
       continue;
     }
     const told = toldOf(sealing, place, line);
-    const write = (to: string) => source.seal(line, { to, key, hash: hashOf(sealing), told });
-    const passed = await putFile(place, path, torn, write, source.resumable ? { part: parts.get(place.store)?.get(path) ?? null } : undefined);
+    const passed = await place.put(path, torn, source.resumable, (goal) => source.seal(line, { goal, under, hash: hashOf(sealing), told }));
     whole = { place, digest: passed.ciphertextDigest };
   }
   for (const place of places) {
     toldOf(sealing, place, line)(Number.POSITIVE_INFINITY);
-    const unused = parts.get(place.store)?.get(path);
-    if (unused !== undefined) await rm(unused, { force: true });
+    await place.dropPart(path);
   }
 }
 
@@ -96,11 +92,14 @@ interface Copying {
 }
 
 async function copy(sealing: Begun, line: ManifestLine, { place, digest, to: target, torn }: Copying): Promise<void> {
-  const path = sealedPath(line.path);
-  const order = { from: join(place.folder, path), openWith: null, sealWith: null, associatedData: '', hash: 'plaintext' } as const;
-  await putFile(target, path, torn, async (to) => {
-    const { plaintextDigest } = await sealing.workers.pass({ ...order, to }, toldOf(sealing, target, line));
-    if (plaintextDigest !== digest) throw new Fault('Conflict', `weights store ${place.store}: ${path} changed while it was copied`);
+  const path = sealedPath(line.path, sealing.under.codec);
+  const changed = (): Fault => new Fault('Conflict', `weights store ${place.store}: ${path} changed while it was copied`);
+  await target.put(path, torn, false, async ({ order }) => {
+    const readable = await place.open(path);
+    if (readable === null) throw changed();
+    const pass = { ...order, from: readable.from, openWith: null, sealWith: null, associatedData: '', hash: 'plaintext' } as const;
+    const { plaintextDigest } = await sealing.workers.pass(pass, toldOf(sealing, target, line));
+    if (plaintextDigest !== digest) throw changed();
   });
 }
 
@@ -122,13 +121,16 @@ type State =
 
 /** Reads a sealed file, if it is there, and opens it for a trial. */
 async function look(sealing: Begun, place: Place, line: ManifestLine): Promise<State> {
-  const from = join(place.folder, sealedPath(line.path));
-  const stamp = await stampOf(from);
+  const { codec, key } = sealing.under;
+  const path = sealedPath(line.path, codec);
+  const stamp = await place.stampOf(path);
   if (stamp === null) return { kind: 'missing', place };
   const told = toldOf(sealing, place, line);
   try {
     const associatedData = associatedDataOf(sealing.source.manifest.digest, line.path);
-    const order = { from, to: null, openWith: sealing.key, sealWith: null, associatedData, hash: hashOf(sealing) } as const;
+    const readable = await place.open(path);
+    if (readable === null) return { kind: 'missing', place };
+    const order = { from: readable.from, to: null, openWith: key, openAs: codec, sealWith: null, associatedData, hash: hashOf(sealing) } as const;
     const passed = await sealing.workers.pass(order, told);
     if (passed.plaintextDigest === line.digest) return { kind: 'whole', place, stamp, digest: passed.ciphertextDigest };
   } catch (error) {
@@ -139,33 +141,31 @@ async function look(sealing: Begun, place: Place, line: ManifestLine): Promise<S
 }
 
 /** The manifest says that everything it lists is there: it comes when that is so. The first store's is copied to the others. */
-async function sealManifests({ source, key, places }: Sealing): Promise<void> {
+async function sealManifests({ source, under, places }: Sealing): Promise<void> {
   const { manifest } = source;
+  const { codec, key } = under;
+  const name = sealedManifestName(codec);
   let sealed: Buffer | null = null;
-  for (const place of places) sealed ??= await presentManifest(place, manifest.digest, key);
-  const bytes = sealed ?? sealManifest(manifest, key);
+  for (const place of places) sealed ??= await presentManifest(place, manifest.digest, under);
+  const bytes = sealed ?? sealManifest(manifest, key, codec);
   for (const place of places) {
-    const path = join(place.folder, SEALED_MANIFEST_NAME);
-    const there = await stampOf(path);
-    if (there !== null && (await readSealedManifest(place.folder).catch(() => null))?.equals(bytes) === true) continue;
-    await putFile(place, SEALED_MANIFEST_NAME, there, async (part) => {
-      const handle = await open(part, 'wx', 0o644);
-      try {
-        await handle.writeFile(bytes);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-    });
+    const there = await place.stampOf(name);
+    if (there !== null && (await place.manifest(codec).catch(nullWhereForeign))?.equals(bytes) === true) continue;
+    await place.putBytes(name, there, bytes);
   }
 }
 
-async function presentManifest(place: Place, manifest: Digest, key: Secret): Promise<Buffer | null> {
+async function presentManifest(place: Place, manifest: Digest, { codec, key }: OpenedKey): Promise<Buffer | null> {
   try {
-    const sealed = await readSealedManifest(place.folder);
-    return openManifest(sealed, key).digest === manifest ? sealed : null;
+    const sealed = await place.manifest(codec);
+    return sealed !== null && openManifest(sealed, key, codec).digest === manifest ? sealed : null;
   } catch (error) {
-    if (isEnvelopeError(error) || codeOf(error) === 'ENOENT') return null;
-    throw error;
+    return nullWhereForeign(error);
   }
+}
+
+/** What does not open, or is no manifest by its length, is replaced like what is not there. */
+function nullWhereForeign(error: unknown): null {
+  if (isEnvelopeError(error)) return null;
+  throw error;
 }

@@ -1,13 +1,12 @@
+import type { OpenedKey } from '#src/envelope/codec.ts';
 import type { Manifest, ManifestLine } from '#src/envelope/manifest.ts';
 import type { Passed } from '#src/envelope/tink.ts';
-import type { Secret } from '#src/secret.ts';
+import type { Goal } from './place.ts';
 
 /** How one file is sealed. */
 export interface Writing {
-  /** A file that is not there yet; where the source is `resumable`, it may be a part. */
-  readonly to: string;
-  /** The 32 bytes. */
-  readonly key: Secret;
+  readonly goal: Goal;
+  readonly under: OpenedKey;
   readonly hash: 'both' | 'plaintext';
   readonly told: (plaintextBytes: number) => void;
 }

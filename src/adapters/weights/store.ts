@@ -1,14 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { link, lstat, mkdir, open, readdir, realpath, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
+import { isSealedName } from '#src/envelope/layout.ts';
 import { Fault } from '#src/errors.ts';
 import { asFault, codeOf } from './faults.ts';
+import { checkPrefix } from './place.ts';
 
 /** What a file is called until it is whole. 16 random digits, so that two processes never write to one file. */
-const PART = /(?<=\.sealed)\.[0-9a-f]{16}\.part$/;
+const PART = /(?<=\.(?:sealed|jwe))\.[0-9a-f]{16}\.part$/;
 
-/** One sealing's folder in one store. */
-export interface Place {
+/** One sealing's folder in a store of kind `file`. */
+export interface FolderPlace {
   readonly store: string;
   /** `<workload>/<rotation>`. */
   readonly prefix: string;
@@ -19,8 +21,8 @@ export interface Place {
 }
 
 /** Finds the place. Throws Fault `NotFound` where the store's own folder is missing, `InvalidRequest` for a prefix that leaves it. */
-export async function placeOf(store: string, path: string, prefix: string): Promise<Place> {
-  if (!/^[A-Za-z0-9_-]+\/[A-Za-z0-9_-]+$/.test(prefix)) throw new Fault('InvalidRequest', `weights store ${store}: not a prefix: ${prefix}`);
+export async function placeOf(store: string, path: string, prefix: string): Promise<FolderPlace> {
+  checkPrefix(store, prefix);
   const root = await realpath(path).catch((cause: unknown) => {
     throw new Fault('NotFound', `weights store ${store}: its folder ${path} is not there`, { cause });
   });
@@ -50,7 +52,7 @@ interface OwnFile {
  * What lies in a place: our own files, by their names, and every folder, the deepest last. Links and other people's files are not listed.
  * Throws Fault `InvalidRequest` where the place is reached through a link.
  */
-export async function ownFiles({ store, folder }: Place): Promise<{ readonly files: readonly OwnFile[]; readonly folders: readonly string[] }> {
+export async function ownFiles({ store, folder }: FolderPlace): Promise<{ readonly files: readonly OwnFile[]; readonly folders: readonly string[] }> {
   const real = await realpath(folder).catch(nullWhereMissing);
   if (real === null) return { files: [], folders: [] };
   if (real !== folder) throw new Fault('InvalidRequest', `weights store ${store}: ${folder} is reached through a link`);
@@ -58,7 +60,7 @@ export async function ownFiles({ store, folder }: Place): Promise<{ readonly fil
   const files = entries
     .filter((entry) => entry.isFile())
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
-    .filter((path) => path.endsWith('.sealed') || PART.test(path))
+    .filter((path) => isSealedName(path) || PART.test(path))
     .map((path) => ({ path, partOf: PART.test(path) ? path.replace(PART, '') : null }));
   const folders = entries.filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
   return { files, folders: [folder, ...folders.sort((a, b) => a.length - b.length)] };
@@ -73,7 +75,7 @@ function nullWhereMissing(error: unknown): null {
  * Takes over what processes that died left half written, and gives it by the path of the file that it was to become; deletes what is not
  * `wanted`. It gets a name of ours, which no two can give it, so that its writer, should it only have slept, cannot bring it to an end.
  */
-export async function takeParts(place: Place, wanted: (path: string) => boolean): Promise<ReadonlyMap<string, string>> {
+export async function takeParts(place: FolderPlace, wanted: (path: string) => boolean): Promise<ReadonlyMap<string, string>> {
   const { files } = await ownFiles(place);
   const taken = new Map<string, string>();
   for (const { path, partOf } of files) {
@@ -102,7 +104,7 @@ function partName(final: string): string {
  * Every error is a Fault that names store and file. The name itself is on the disk once its folder was synced: see `syncNames`.
  */
 export async function putFile<T>(
-  place: Place,
+  place: FolderPlace,
   path: string,
   torn: string | null,
   write: (part: string) => Promise<T>,
@@ -127,7 +129,7 @@ export async function putFile<T>(
   }
 }
 
-async function take(place: Place, part: string, final: string, path: string): Promise<void> {
+async function take(place: FolderPlace, part: string, final: string, path: string): Promise<void> {
   try {
     await link(part, final);
     await unlink(part);
@@ -141,7 +143,7 @@ async function take(place: Place, part: string, final: string, path: string): Pr
 }
 
 /** Brings the names of these files to the disk, and of the folders that they lie in, up to the store's own. */
-export async function syncNames(place: Place, paths: readonly string[]): Promise<void> {
+export async function syncNames(place: FolderPlace, paths: readonly string[]): Promise<void> {
   const folders = new Set<string>([place.root]);
   for (const path of paths) {
     for (let folder = dirname(join(place.folder, path)); !folders.has(folder); folder = dirname(folder)) folders.add(folder);

@@ -111,7 +111,6 @@ export function releaseUnsupported(release: ReleaseDocument): Mistake | null {
   const { artifact, rollout, targets, guests } = release;
   if (release.serial === 0) return { field: 'serial', expected: '1 or more: taking over what already runs is not built yet' };
   if (artifact.source === 'provided') return { field: 'artifact.source', expected: 'plaintext, reencrypt or keep' };
-  if (artifact.codec !== 'tink-aes256-gcm-hkdf-1mb') return { field: 'artifact.codec', expected: 'tink-aes256-gcm-hkdf-1mb' };
   if (rollout.mode !== 'patch') return { field: 'rollout.mode', expected: 'patch' };
   if (rollout.attestation.source !== 'proxy') return { field: 'rollout.attestation.source', expected: 'proxy' };
   const other = targets.findIndex((target) => target.kind !== 'Deployment');

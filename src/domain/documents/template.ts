@@ -29,7 +29,7 @@ artifact:
   keyPath: null
   plaintextManifest: ${FILL_IN}     # SHA-256 over the lines \`<sha256>  <path>\` of every file, sorted by path (\`--weights\` fills it in)
   stores: [${FILL_IN}]              # artifactStores of keyturn.yaml that get the ciphertext
-  codec: tink-aes256-gcm-hkdf-1mb
+  codec: tink-aes256-gcm-hkdf-1mb   # or kserve-jwe: what KServe's storage initializer opens, from 0.20 on (a reencrypt may change it)
   format: safetensors            # told to people and to guests; not interpreted
 images:                          # every container of the pod, init containers and sidecars too, each by digest
 ${images.map((name) => `  ${name}: ${FILL_IN}\n`).join('')}
