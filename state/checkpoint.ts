@@ -10,12 +10,14 @@ import { brokerRow, lockBrokers, raiseGenerations } from './brokers.ts';
 import { type Db, transaction } from './database.ts';
 import { denyPaths } from './deny-list.ts';
 import { appendEvent } from './events.ts';
+import { requireFit } from './fit.ts';
 import { appendReceipt } from './receipts.ts';
 import { lift, lockLift } from './reinstatements.ts';
 import { keepResource } from './resources.ts';
 import { moveRevision, wentLive } from './revisions.ts';
 import { advanceRun, type Enlist, endRun, lockWorkload, openRuns, refreshRun } from './runs.ts';
 import { lockSealing, takeSealing } from './sealings.ts';
+import type { WantContext } from './want.ts';
 
 /** A verdict that a look relied on, as the receipt keeps it. */
 export interface RelyingOn {
@@ -58,8 +60,9 @@ const RAISES: readonly RevisionState[] = ['live', 'retired'];
  * Writes a step down: receipt, state, generations, event and the next wakes in one transaction, where
  * the claim is still mine and nothing that it rests on has aged (rules R7 and R21). Locks are taken in
  * one order everywhere: brokers by name, sealings by id, the workload, its runs. The clock is read under them.
+ * Throws Fault where what a lifting brings back does not fit what is there by now: nothing is lifted then.
  */
-export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Promise<Committed> {
+export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist, context: WantContext): Promise<Committed> {
   return transaction(pool, async (tx): Promise<Committed> => {
     const moving = await movingOf(tx, point);
     const raises = moving !== null && RAISES.includes(moving.to);
@@ -73,6 +76,7 @@ export function commitStep(pool: pg.Pool, point: Checkpoint, enlist: Enlist): Pr
     if (point.goodUntil !== null && now >= point.goodUntil) return { kind: 'stale' };
     const lifted = lifting === null ? {} : await lift(tx, lifting, point.facts.reinstated ?? {}, enlist);
     if (lifted === null) return { kind: 'stale' };
+    if (lifting !== null) await requireFit(tx, context, Object.keys(point.facts.reinstated ?? {}));
     const generations = { ...lifted, ...(raised.length === 0 ? {} : await raiseGenerations(tx, raised)) };
     if (moving !== null) await move(tx, moving);
     for (const row of point.keep) await keepResource(tx, row);

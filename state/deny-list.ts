@@ -116,6 +116,16 @@ export async function denyListSince(db: Db, kbs: string, id: number): Promise<re
   return rows;
 }
 
+/** Whether the list still has this very entry. It loses none, so where it has not, the database was set back, and gives numbers a second time. */
+export async function hasEntry(db: Db, kbs: string, { id, path, initData, device, lifts, because }: DenyEntry): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `select 1 from deny_list where id = $1 and kbs = $2 and because = $3
+       and (path, init_data, device, lifts) is not distinct from ($4::text, $5::text, $6::text, $7::bigint)`,
+    [id, kbs, because, path, initData, device, lifts],
+  );
+  return rowCount !== 0;
+}
+
 /** How many entries each KBS's list has. */
 export async function denyCounts(db: Db): Promise<readonly { readonly kbs: string; readonly entries: number }[]> {
   const { rows } = await db.query<{ kbs: string; entries: number }>('select kbs, count(*) as entries from deny_list group by kbs order by kbs');

@@ -45,7 +45,7 @@ export function documentLoaders(parts: Verifying & { readonly pool: pg.Pool }): 
   const platforms = remembering((digest) => rebuild(pool, parts, 'Platform', digest, (evidence) => verifyPlatform(evidence, { kind: 'again' })));
   return {
     release: releases,
-    revocation: remembering((digest) => rebuild(pool, parts, 'Revocation', digest, verifyRevocation)),
+    revocation: remembering((digest) => rebuildRevocation(pool, parts, digest)),
     reinstatement: remembering((digest) => rebuild(pool, parts, 'Reinstatement', digest, (evidence) => verifyReinstatement(evidence, null))),
     baseline: baselines,
     platforms: async () => Promise.all((await standingPlatforms(pool, parts)).map((digest) => platforms(digest))),
@@ -92,6 +92,14 @@ async function rebuildRelease(db: Db, parts: Verifying, digest: string): Promise
 export async function rejudgeRelease(db: Db, parts: Verifying, row: StoredDocument): Promise<Judged<Release>> {
   const evidence = await evidenceOf(db, parts, row);
   return verifyRelease(evidence, { kind: 'again' }, { files: await namedFiles(db, row), sample: parts.sample });
+}
+
+/** As it was accepted: of the signers whom others had revoked before it, none counts for more than refusing. */
+async function rebuildRevocation(db: Db, parts: Verifying, digest: string): Promise<Revocation> {
+  const standing = await standingRevocations(db);
+  const own = standing.findIndex((one) => one.digest === digest);
+  const beyond = withoutSigners(parts.verifyBundle, revokedSigners(own < 0 ? standing : standing.slice(0, own)));
+  return rebuild(db, parts, 'Revocation', digest, (evidence) => verifyRevocation(evidence, beyond));
 }
 
 async function rebuild<T>(

@@ -26,15 +26,16 @@ const SILENCE_MARGIN_SECONDS = 2;
 
 /**
  * Records that a proxy is alive and what it refuses. An acknowledgement never goes back: a late answer
- * must not undo a later one. Gives the generation that the KBS has now, 0 where it has none.
+ * must not undo a later one. `anew`: it does all the same, since the list begins anew (`hasEntry`), and the
+ * numbers of before are no entries of its any more. Gives the generation that the KBS has now, 0 where it has none.
  */
-export async function acknowledge(db: Db, { id, kbs, acknowledged, staleSeconds }: Acknowledgement): Promise<number> {
+export async function acknowledge(db: Db, { id, kbs, acknowledged, staleSeconds }: Acknowledgement, anew = false): Promise<number> {
   const { rows } = await db.query<{ generation: number }>(
     `insert into proxies (id, kbs, acknowledged, stale_seconds) values ($1, $2, $3, $4)
-     on conflict (id) do update set acknowledged = greatest(proxies.acknowledged, excluded.acknowledged),
+     on conflict (id) do update set acknowledged = case when $5 then excluded.acknowledged else greatest(proxies.acknowledged, excluded.acknowledged) end,
        stale_seconds = greatest(proxies.stale_seconds, excluded.stale_seconds), seen_at = instant()
      returning coalesce((select generation from brokers where name = kbs), 0) as generation`,
-    [id, kbs, acknowledged, staleSeconds],
+    [id, kbs, acknowledged, staleSeconds, anew],
   );
   return rows[0]?.generation ?? 0;
 }

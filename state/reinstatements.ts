@@ -12,6 +12,7 @@ import { brokerRows, lockBrokers, raiseGenerations } from './brokers.ts';
 import type { Db } from './database.ts';
 import { brokersNaming, liftEntries } from './deny-list.ts';
 import { appendEvent } from './events.ts';
+import { lockObjects } from './objects.ts';
 import { appendReceipt } from './receipts.ts';
 import { type Touched, touchedBy } from './revocations.ts';
 import { drawRunId, type Enlist, endRun, lockWorkloads, openRun, runsWaitingFor } from './runs.ts';
@@ -172,7 +173,7 @@ export interface Lift {
 }
 
 /**
- * Locks all that lifting the run's revocation changes: brokers, sealings, workloads with their runs, in
+ * Locks all that lifting the run's revocation changes: brokers, objects, sealings, workloads with their runs, in
  * the order that holds everywhere.
  */
 export async function lockLift(tx: Db, run: Run): Promise<Lift> {
@@ -184,6 +185,7 @@ export async function lockLift(tx: Db, run: Run): Promise<Lift> {
     tx,
     brokers.map(({ name }) => name),
   );
+  await lockObjects(tx);
   await lockSealingsOf(tx, revisions);
   await lockWorkloads(tx, [...new Set([...workloads, run.workload])]);
   return { revocation, reinstatement: await reinstatementOfRun(tx, run.id), workloads };

@@ -79,11 +79,20 @@ export type Foreseen = Arriving | { readonly kind: 'revocation'; readonly revoca
  * already, though no row says so.
  */
 export async function refusalOf(context: WantContext, db: Db, arriving: Arriving, before: readonly Arriving[] = []): Promise<Refusal | null> {
+  return refusalAt(context, db, await brokersOf(db, arriving), [...before, arriving]);
+}
+
+/** What any KBS could not be told as things stand, with all that is not live yet; null: nothing. */
+export async function standingRefusal(context: WantContext, db: Db): Promise<Refusal | null> {
+  return refusalAt(context, db, await brokerRows(db), []);
+}
+
+async function refusalAt(context: WantContext, db: Db, brokers: readonly BrokerRow[], arriving: readonly Arriving[]): Promise<Refusal | null> {
   // Those that are accepted and not live yet count too: they will be.
   const standing = (await knownRevisions(db, { all: true }, context.loaders.release)).filter(({ state, revoked }) => state !== 'retired' && !revoked);
-  for (const broker of await brokersOf(db, arriving)) {
+  for (const broker of brokers) {
     const revisions = standing.filter(({ release }) => release.targets.some((target) => target.kbs === broker.name));
-    const refusal = wantRefusal([...before, arriving].reduce(joined, { ...(await partsOf(context, db, broker)), revisions }));
+    const refusal = wantRefusal(arriving.reduce(joined, { ...(await partsOf(context, db, broker)), revisions }));
     if (refusal !== null) return refusal;
   }
   return null;

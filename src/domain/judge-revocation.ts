@@ -3,16 +3,18 @@ import { parseDocument } from './documents/parse.ts';
 import type { RevocationDocument } from './documents/trust.ts';
 import type { Evidence, Judged } from './judge.ts';
 import type { Revocation } from './release.ts';
-import { countPeople, type Looked, lookAt, type Quorum, signaturesOf } from './signatures.ts';
+import { countPeople, type Looked, lookAt, type Quorum, signaturesOf, type VerifyBundle } from './signatures.ts';
 import { approversOf, type Trust } from './trust.ts';
 
 /**
  * Judges a revocation. One revoker is enough to refuse; serial, history, window and the trust document's
  * expiry are not asked. Evicting beyond one workload needs the recoverers' threshold beside, destroying
  * the approvers': short of those it is accepted all the same, with `evict` or `destroy` false, since
- * waiting for them would leave the key released. Without any bundle the reason is `UnsignedRevocation`.
+ * waiting for them would leave the key released. `beyond`: what verifies for those two, without whoever was
+ * revoked as a signer: such a person may still refuse, and no more. Without any bundle the reason is
+ * `UnsignedRevocation`.
  */
-export function verifyRevocation(evidence: Evidence): Judged<Revocation> {
+export function verifyRevocation(evidence: Evidence, beyond: VerifyBundle = evidence.verifyBundle): Judged<Revocation> {
   const { file, bundles, trust, verifyBundle } = evidence;
   const parsed = parseDocument(file.path, file.bytes);
   if (parsed.kind === 'bad') return { ...parsed, kind: 'refused' };
@@ -22,8 +24,9 @@ export function verifyRevocation(evidence: Evidence): Judged<Revocation> {
   const count = countPeople(looked, trust.roles.revokers);
   if (count.kind === 'short') return { kind: 'waiting', reason: count.reason, about: `${file.path}: ${count.about}` };
   const document = parsed.document;
-  const evict = document.evict && (isWithinOneWorkload(document) || isEnough(looked, trust.roles.recoverers));
-  const destroy = document.destroy && isEnough(looked, destroyersOf(document, trust));
+  const agreeing = beyond === verifyBundle ? looked : lookAt(file, bundles, trust, beyond);
+  const evict = document.evict && (isWithinOneWorkload(document) || isEnough(agreeing, trust.roles.recoverers));
+  const destroy = document.destroy && isEnough(agreeing, destroyersOf(document, trust));
   const approvedBy = peopleOf(looked);
   const own = { digest: digestOf(file.bytes), path: file.path, approvedBy, signatures: signaturesOf(looked, approvedBy) };
   return { kind: 'accepted', value: { ...document, evict, destroy, ...own } };

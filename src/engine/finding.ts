@@ -20,7 +20,7 @@ import { verifyRevocation } from '#src/domain/judge-revocation.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release, Revocation } from '#src/domain/release.ts';
 import { fieldWithRevoked, isTargetRevoked, type RevocationAt, revokedSigners, revokedValues } from '#src/domain/revoked.ts';
-import { type RepositoryFile, type Signature, withoutSigners } from '#src/domain/signatures.ts';
+import { type RepositoryFile, type Signature, type VerifyBundle, withoutSigners } from '#src/domain/signatures.ts';
 import { type NamedFiles, readTrust, type TrustVerdict } from '#src/domain/trust.ts';
 import { type Succession, verifySuccession } from '#src/domain/trust-chain.ts';
 import type { Refusal } from '#src/domain/want.ts';
@@ -115,9 +115,9 @@ export async function findingOf(shelf: Shelf, judging: Judging, file: Judgeable)
   if (parsed.kind === 'bad') return bare('refused', parsed.reason, parsed.about);
   if (trust.kind === 'bad') return bare('waiting', trust.reason, trust.about);
   const signed: Evidence = { file, bundles: await shelf.bundles(file.path), trust: trust.trust, verifyBundle };
-  if (isRevocation) return findRevocation(signed);
   const revocations = await shelf.revocations();
   const evidence = { ...signed, verifyBundle: withoutSigners(verifyBundle, revokedSigners(revocations)) };
+  if (isRevocation) return findRevocation(signed, evidence.verifyBundle);
   if (rewrittenTo !== null) return bare('waiting', 'HistoryRewritten', `${file.path}: ${branch} was rewritten to ${rewrittenTo}`);
   if (file.kind === 'Withdrawal') return findWithdrawal(shelf, verifyWithdrawal(evidence, await shelf.now()), revocations);
   if (file.kind === 'Reinstatement') return findReinstatement(shelf, verifyReinstatement(evidence, await shelf.now()), revocations);
@@ -142,8 +142,8 @@ async function findTrust(shelf: Shelf, file: Judgeable, { trust, initialDigest, 
   return judged.kind === 'accepted' ? { judged, acceptable: { kind: 'trust', succession: judged.value } } : bare(judged.kind, judged.reason, judged.about);
 }
 
-function findRevocation(evidence: Evidence): Finding {
-  const judged = verifyRevocation(evidence);
+function findRevocation(evidence: Evidence, beyond: VerifyBundle): Finding {
+  const judged = verifyRevocation(evidence, beyond);
   if (judged.kind !== 'accepted') return { judged, acceptable: null };
   return { judged, acceptable: { kind: 'revocation', revocation: judged.value } };
 }

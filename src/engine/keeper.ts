@@ -27,7 +27,7 @@ export async function keep(engine: Engine, kbs: string): Promise<Kept> {
   const broker = world.broker(kbs);
   const wanted = await ledger.wanted(kbs);
   const policy = async (): Promise<boolean> => {
-    const inOrder = await policyInOrder(broker, wanted.generation);
+    const inOrder = (await policyInOrder(broker, wanted.generation)) && !(await isFromLater(engine, broker, wanted.generation));
     if (!inOrder) await broker.publishPolicy(ledger.want(null, kbs, 'policy'));
     return inOrder;
   };
@@ -59,6 +59,16 @@ async function valuesInOrder(broker: KeyBroker, values: Readonly<Record<string, 
     if (!isDeepStrictEqual(await broker.referenceValue(name), value)) return false;
   }
   return true;
+}
+
+/**
+ * Whether the installed text knows a number that we have not come to: it is from before our database was set
+ * back, and would pass for every text up to that number, whatever was revoked since. A number that rose while
+ * we asked is a later want of ours.
+ */
+async function isFromLater({ ledger }: Engine, broker: KeyBroker, generation: number): Promise<boolean> {
+  const next = await broker.ask(probePath(generation + 1), NOBODY, 'broker');
+  return next.some(({ type }) => type !== 'PolicyDeny') && (await ledger.wanted(broker.name)).generation === generation;
 }
 
 async function policyInOrder(broker: KeyBroker, generation: number): Promise<boolean> {

@@ -147,10 +147,11 @@ async function take<S>(engine: Engine, claimed: Claimed, way: Way<S>, steps: rea
     return outcome.value;
   });
   let went = false;
+  const context = { installation: engine.world.installation, loaders: engine.loaders };
   for (const one of tried) {
     if (one.kind === 'fenced') return one;
     if (one.kind === 'waits') continue;
-    if ((await commitStep(engine.pool, one.point, engine.enlist)).kind === 'fenced') return { kind: 'fenced' };
+    if ((await commitStep(engine.pool, one.point, engine.enlist, context)).kind === 'fenced') return { kind: 'fenced' };
     went = true;
   }
   const waits = tried.find((one) => one.kind === 'waits');

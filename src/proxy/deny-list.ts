@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { DENY_CHANNEL, type DenyEntry, denyListSince } from '#state/deny-list.ts';
+import { DENY_CHANNEL, type DenyEntry, denyListSince, hasEntry } from '#state/deny-list.ts';
 import { acknowledge, forgetProxy } from '#state/proxies.ts';
 
 /** What a proxy refuses, whatever the KBS would say: in memory, read whole. A path stays refused; a guest or a device until its entry is lifted. */
@@ -40,7 +40,9 @@ const POLL_SECONDS = 1;
  *
  * The order is what `refused at the proxy` rests on: the proxy is in `proxies` before it reads, so that
  * nothing denied after that reading is believed refused before it is acknowledged; and it acknowledges
- * only what is already in memory. A confirmation counts from before the question was sent.
+ * only what is already in memory. A confirmation counts from before the question was sent. A database
+ * that was restored, or lost its last seconds in a failover, gives numbers a second time: where the last
+ * entry that was read is not there any more, all is read again.
  */
 export async function openDenyList(options: DenyListOptions): Promise<DenyList> {
   const held = holding();
@@ -76,7 +78,10 @@ function ageOf(then: Moment): number {
 }
 
 interface Held {
-  readonly last: () => number;
+  /** The entry of the highest number; null: none was read. */
+  readonly last: () => DenyEntry | null;
+  /** What is read from here on is read from the first number on. What was refused stays so. */
+  readonly begin: () => void;
   readonly add: (entries: readonly DenyEntry[]) => void;
   readonly questions: Pick<DenyList, 'entryFor' | 'namesGuests' | 'entryForGuest' | 'size'>;
 }
@@ -84,15 +89,19 @@ interface Held {
 function holding(): Held {
   const paths = new Map<string, DenyEntry>();
   const guests = holdingGuests();
-  let last = 0;
+  let last: DenyEntry | null = null;
   let size = 0;
   return {
     last: () => last,
+    begin: () => {
+      last = null;
+      size = 0;
+    },
     add: (entries) => {
       for (const entry of entries) {
         if (entry.path !== null && !paths.has(entry.path)) paths.set(entry.path, entry);
         guests.add(entry);
-        last = Math.max(last, entry.id);
+        if (last === null || entry.id > last.id) last = entry;
         size += 1;
       }
     },
@@ -111,6 +120,9 @@ function holdingGuests() {
   const byName = new Map<string, Set<DenyEntry>>();
   const refuse = (entry: DenyEntry): void => {
     const names = [entry.initData, entry.device].filter((name) => name !== null);
+    const before = byId.get(entry.id)?.entry;
+    // Read a second time: where it was lifted it stays so.
+    if (before?.initData === entry.initData && before.device === entry.device && before.because === entry.because) return;
     if (names.length > 0) byId.set(entry.id, { entry, names });
     for (const name of names) byName.set(name, (byName.get(name) ?? new Set()).add(entry));
   };
@@ -141,8 +153,14 @@ interface Confirmation {
 async function confirm({ pool, kbs, proxy, staleSeconds, onConfirmed }: DenyListOptions, held: Held, first: boolean): Promise<Confirmation> {
   const asked = moment();
   if (first) await acknowledge(pool, { id: proxy, kbs, acknowledged: 0, staleSeconds });
-  for (let entries = await denyListSince(pool, kbs, held.last()); entries.length > 0; entries = await denyListSince(pool, kbs, held.last())) held.add(entries);
-  const generation = await acknowledge(pool, { id: proxy, kbs, acknowledged: held.last(), staleSeconds });
+  const last = held.last();
+  if (last !== null && !(await hasEntry(pool, kbs, last))) {
+    held.begin();
+    await acknowledge(pool, { id: proxy, kbs, acknowledged: 0, staleSeconds }, true);
+  }
+  const read = (): Promise<readonly DenyEntry[]> => denyListSince(pool, kbs, held.last()?.id ?? 0);
+  for (let entries = await read(); entries.length > 0; entries = await read()) held.add(entries);
+  const generation = await acknowledge(pool, { id: proxy, kbs, acknowledged: held.last()?.id ?? 0, staleSeconds });
   onConfirmed();
   return { asked, generation };
 }

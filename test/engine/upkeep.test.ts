@@ -32,6 +32,21 @@ it('the keeper takes a revoked grant out of the policy although the service of r
   });
 });
 
+it('the keeper puts a policy with a later number than any of ours right: the database was set back since', async () => {
+  await tell({}, async (story) => {
+    const { test, engine } = story;
+    test.cluster.add({ name: 'embed' });
+    await serving(story, 'chat', 1);
+    await serving(story, 'embed', 7);
+    const { policy } = test.kbs;
+    if (typeof policy === 'string') throw new Error('no policy was published');
+    test.kbs.policy = { ...policy, generation: policy.generation + 30 };
+    await engine.revoke(testRevocation({ kind: 'release', workload: 'embed', serial: 7 }));
+    await keepAll(engine.engine);
+    expect(granted(story)).toEqual([1]);
+  });
+});
+
 it('R5: the sweeper deletes the bytes of a revoked path until no write of it can land any more', async () => {
   await tell({}, async (story) => {
     const { pool, test, engine } = story;

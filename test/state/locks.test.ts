@@ -89,7 +89,7 @@ it('a checkpoint that wakes its neighbours, and a resync that wakes all of them,
         ...{ run: claimed.run, subject, step: 'go-live', facts: {}, evidence: null, proof: 'observed', keep: [], goodUntil: null, verdicts: [] },
         ...{ ownGates: [], moves: 'live', lifts: false, last: false, deadlineSeconds: null },
       };
-      await expect(commitStep(pool, point, enlistOne)).resolves.toMatchObject({ kind: 'committed' });
+      await expect(commitStep(pool, point, enlistOne, { installation: 'test', loaders: engine.engine.loaders })).resolves.toMatchObject({ kind: 'committed' });
       await expect(other.waking).resolves.toBeUndefined();
     } finally {
       await wake.stop();
