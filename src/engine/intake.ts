@@ -133,8 +133,8 @@ async function acceptHistory(intake: Intake, branch: Branch, snapshot: Snapshot 
   }
   if (snapshot === null) return false;
   intake.log.warn({ branch: git.branch, known: branch.commit, tip: rewrittenTo, history }, 'a trust document accepts the rewritten history');
-  await store(intake, branch, { commit: rewrittenTo, rewrittenTo: null }, snapshot, history);
-  return true;
+  // The branch may have moved since: the next pass asks again.
+  return store(intake, branch, { commit: rewrittenTo, rewrittenTo: null }, snapshot, history);
 }
 
 /** Asks Git, and keeps how that went: while it does not answer no revocation is seen, and `status` has to say so. */
@@ -152,17 +152,19 @@ async function watched<T>({ pool, git }: Intake, asked: () => Promise<T>): Promi
 /** What is stored of a rewritten history: it holds neither a revocation nor the trust document that accepts it. */
 const HELD_BY_NOTHING = ['revocations/', 'trust/'] as const;
 
-/** Stores a snapshot and the branch's new tip together: a crash between cannot lose a document. */
-async function store(intake: Intake, known: Branch | null, next: Branch, snapshot: Snapshot | null, history: string | null = null): Promise<void> {
+/** Stores a snapshot and the branch's new tip together: a crash between cannot lose a document. Gives whether the branch was where `known` has it. */
+async function store(intake: Intake, known: Branch | null, next: Branch, snapshot: Snapshot | null, history: string | null = null): Promise<boolean> {
   const { pool, git } = intake;
-  if (snapshot === null && known?.rewrittenTo === next.rewrittenTo) return;
+  if (snapshot === null && known?.rewrittenTo === next.rewrittenTo) return true;
   const rewritten = next.rewrittenTo !== null;
   const named = snapshot === null ? [] : await readNamed(intake, snapshot, rewritten ? ['Trust'] : ['Trust', 'Release']);
-  await insistent(pool, async (tx) => {
-    if (!(await moveBranch(tx, git.branch, known, next, snapshot?.unread ?? null)) || snapshot === null) return;
+  return insistent(pool, async (tx) => {
+    if (!(await moveBranch(tx, git.branch, known, next, snapshot?.unread ?? null))) return false;
+    if (snapshot === null) return true;
     for (const folder of rewritten ? HELD_BY_NOTHING : ['']) await storeSnapshot(tx, snapshot, folder);
     if (history !== null) await setAcceptedHistory(tx, git.branch, history);
     for (const file of named) await storeNamedFile(tx, snapshot.commit, file);
+    return true;
   });
 }
 
