@@ -58,6 +58,9 @@ it('one pod of the new path, and no second, until the proxy has seen it attest a
   withLifted(async (story) => {
     const { engine, test, pool } = story;
     await driveUnseen(story);
+    const patches = test.network.log.filter(({ verb }) => verb === 'patch').map(({ what }) => what);
+    const { rotation } = await engine.known(1);
+    expect(patches.at(-1), 'the patch that names the path holds the roll, and not a second one that may come late').toBe(rotation);
     for (let rounds = 0; rounds < 5; rounds += 1) {
       await forget(story);
       await engine.round();
