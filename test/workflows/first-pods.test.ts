@@ -101,6 +101,19 @@ it('a hold that somebody lets go is put back before the first pods have proven a
   }),
 );
 
+it('pods that prove themselves while nothing holds the roll count once it is held again', SLOW, () =>
+  withLifted(async (story) => {
+    const { engine, test } = story;
+    await driveUnseen(story);
+    test.cluster.edit('chat', { '/spec/minReadySeconds': 0 });
+    await test.cluster.restart(firstPod(story));
+    const before = test.network.log.length;
+    await engine.drive(async () => (await trials(story)).length === 2);
+    const patches = test.network.log.slice(before).filter(({ verb }) => verb === 'patch');
+    expect(patches, 'held, and let go').toHaveLength(2);
+  }),
+);
+
 it('a second revocation while the first pods are tried wins, and the next release finds no hold', SLOW, () =>
   withLifted(async (story) => {
     const { engine } = story;
