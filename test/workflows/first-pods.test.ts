@@ -58,6 +58,9 @@ it('one pod of the new path, and no second, until the proxy has seen it attest a
   withLifted(async (story) => {
     const { engine, test, pool } = story;
     await driveUnseen(story);
+    const patches = test.network.log.filter(({ verb }) => verb === 'patch').map(({ what }) => what);
+    const { rotation } = await engine.known(1);
+    expect(patches.at(-1), 'the patch that names the path holds the roll, and not a second one that may come late').toBe(rotation);
     for (let rounds = 0; rounds < 5; rounds += 1) {
       await forget(story);
       await engine.round();
@@ -95,6 +98,19 @@ it('a hold that somebody lets go is put back before the first pods have proven a
     await test.cluster.restart(firstPod(story));
     await engine.drive(async () => (await engine.known(1)).state === 'serving');
     expect(await pace(story), 'and what was there first is not forgotten').toEqual([7, 900]);
+  }),
+);
+
+it('pods that prove themselves while nothing holds the roll count once it is held again', SLOW, () =>
+  withLifted(async (story) => {
+    const { engine, test } = story;
+    await driveUnseen(story);
+    test.cluster.edit('chat', { '/spec/minReadySeconds': 0 });
+    await test.cluster.restart(firstPod(story));
+    const before = test.network.log.length;
+    await engine.drive(async () => (await trials(story)).length === 2);
+    const patches = test.network.log.slice(before).filter(({ verb }) => verb === 'patch');
+    expect(patches, 'held, and let go').toHaveLength(2);
   }),
 );
 

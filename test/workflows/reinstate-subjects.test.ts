@@ -1,6 +1,7 @@
 /** The suspension of a signer, or of a reference value, is lifted: what it took away counts again from then on, and comes back by its own run. */
 import { describe, expect, it } from 'vitest';
 import type { Revocation } from '#src/domain/release.ts';
+import { lookAt } from '#src/engine/run.ts';
 import { runReceipts } from '#state/receipts.ts';
 import { standingRevocations } from '#state/revocations.ts';
 import { reinstate } from '#workflows/reinstate.ts';
@@ -154,12 +155,12 @@ describe('a signer', () => {
       const woken: string[] = [];
       const { engine, pool } = story;
       await serving(story, [1]);
-      await engine.accept(testRelease({ workload: 'embed', serial: 1 }));
+      // No release of its own falls with him: nothing else wakes it.
+      await engine.accept({ ...testRelease({ workload: 'embed', serial: 1 }), approvedBy: ['bo', 'cy'] });
       const { rows } = await pool.query<{ id: string }>(`update runs set waiting_for = 'Revoked' where workload = 'embed' returning id`);
       await engine.revoke(ADA);
       await engine.reinstate(testReinstatement(ADA), ADA);
       const { id } = await runOf(story, 'reinstate', ADA);
-      const { lookAt } = await import('#src/engine/run.ts');
       await lookAt({ ...engine.engine, enlist: async (_, run) => void woken.push(run) }, id);
       expect(woken).toContain(rows[0]?.id);
     }));
