@@ -14,22 +14,16 @@ function hint(seconds: '$5' | '$8'): string {
 }
 
 /**
- * Stores what a snapshot shows below `folder` (every watched folder: the empty text): bytes never seen at
- * their path get a row, and each row is told whether the tip still holds it. Nothing is ever deleted.
+ * Stores what a snapshot shows in these watched folders: bytes never seen at their path get a row, and
+ * each row is told whether the tip still holds it. Nothing is ever deleted.
  */
-export async function storeSnapshot(tx: Db, snapshot: Snapshot, folder = ''): Promise<void> {
-  const files = snapshot.files.filter(({ path }) => path.startsWith(folder));
-  await storeDocuments(
-    tx,
-    snapshot.commit,
-    folder,
-    files.filter(({ path }) => documentOfBundle(path) === null),
-  );
-  await storeBundles(
-    tx,
-    folder,
-    files.filter(({ path }) => documentOfBundle(path) !== null),
-  );
+export async function storeSnapshot(tx: Db, { commit, files }: Pick<Snapshot, 'commit' | 'files'>, folders: readonly string[]): Promise<void> {
+  for (const folder of folders.map((name) => `${name}/`)) {
+    const inside = files.filter(({ path }) => path.startsWith(folder));
+    const [documents, bundles] = [inside.filter(({ path }) => documentOfBundle(path) === null), inside.filter(({ path }) => documentOfBundle(path) !== null)];
+    await storeDocuments(tx, commit, folder, documents);
+    await storeBundles(tx, folder, bundles);
+  }
 }
 
 async function storeDocuments(tx: Db, commit: string, folder: string, files: readonly RepositoryFile[]): Promise<void> {

@@ -24,6 +24,8 @@ export type Poll =
       /** Whether the known commit is on the tip's first-parent line; true where none was known. */
       readonly descends: boolean;
       readonly snapshot: Snapshot;
+      /** The watched folders that are not what the known commit has there; all of them where that cannot be told. */
+      readonly moved: readonly string[];
     };
 
 /** The watched branch. Nothing is ever checked out. Each call throws Fault where Git does not answer, or answers what does not add up. */

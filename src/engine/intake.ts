@@ -8,7 +8,7 @@
 import type pg from 'pg';
 import { digestOf, isDigest } from '#src/digest.ts';
 import { namedBy } from '#src/domain/documents/parse.ts';
-import { type DocumentKind, documentOfBundle, placeOf } from '#src/domain/documents/places.ts';
+import { type DocumentKind, documentOfBundle, FOLDERS, placeOf } from '#src/domain/documents/places.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Release } from '#src/domain/release.ts';
 import type { Git, Poll, Snapshot, Unread } from '#src/domain/repository.ts';
@@ -96,7 +96,10 @@ interface Reading {
   readonly unread: readonly Unread[];
 }
 
-async function readBranch(intake: Intake): Promise<Reading> {
+/** Replicas read the same branch: one that was overtaken while it read looks again, and not only at the next poll. */
+const TRIES = 3;
+
+async function readBranch(intake: Intake, tries = TRIES): Promise<Reading> {
   const { pool, git } = intake;
   const known = await branchOf(pool, git.branch);
   const poll = await watched(intake, () => git.poll(known?.commit ?? null));
@@ -111,7 +114,10 @@ async function readBranch(intake: Intake): Promise<Reading> {
   // Somebody meant to write a document there: told once for each tip, and shown by `status`.
   const isNew = next.commit !== known?.commit || next.rewrittenTo !== known.rewrittenTo;
   if (isNew) for (const { path, reason, about } of unread) intake.log.warn({ path, reason, about }, 'an entry of the repository was not read');
-  await store(intake, known, next, snapshot?.commit === poll.commit ? snapshot : null);
+  // What is stored of a rewritten tip is not what the known commit has there.
+  const moved = poll.kind === 'changed' && known?.rewrittenTo === null ? poll.moved : FOLDERS;
+  const stands = await store(intake, known, next, snapshot?.commit === poll.commit ? { snapshot, moved } : null);
+  if (!stands && tries > 1) return readBranch(intake, tries - 1);
   return { poll, next, snapshot, unread };
 }
 
@@ -134,7 +140,7 @@ async function acceptHistory(intake: Intake, branch: Branch, snapshot: Snapshot 
   if (snapshot === null) return false;
   intake.log.warn({ branch: git.branch, known: branch.commit, tip: rewrittenTo, history }, 'a trust document accepts the rewritten history');
   // The branch may have moved since: the next pass asks again.
-  return store(intake, branch, { commit: rewrittenTo, rewrittenTo: null }, snapshot, history);
+  return store(intake, branch, { commit: rewrittenTo, rewrittenTo: null }, { snapshot, moved: FOLDERS }, history);
 }
 
 /** Asks Git, and keeps how that went: while it does not answer no revocation is seen, and `status` has to say so. */
@@ -150,18 +156,29 @@ async function watched<T>({ pool, git }: Intake, asked: () => Promise<T>): Promi
 }
 
 /** What is stored of a rewritten history: it holds neither a revocation nor the trust document that accepts it. */
-const HELD_BY_NOTHING = ['revocations/', 'trust/'] as const;
+const HELD_BY_NOTHING: readonly string[] = ['revocations', 'trust'];
+
+/** A snapshot, and in which watched folders it is another than the one that is stored. */
+interface Shown {
+  readonly snapshot: Snapshot;
+  readonly moved: readonly string[];
+}
 
 /** Stores a snapshot and the branch's new tip together: a crash between cannot lose a document. Gives whether the branch was where `known` has it. */
-async function store(intake: Intake, known: Branch | null, next: Branch, snapshot: Snapshot | null, history: string | null = null): Promise<boolean> {
+async function store(intake: Intake, known: Branch | null, next: Branch, shown: Shown | null, history: string | null = null): Promise<boolean> {
   const { pool, git } = intake;
-  if (snapshot === null && known?.rewrittenTo === next.rewrittenTo) return true;
+  if (shown === null && known?.rewrittenTo === next.rewrittenTo) return true;
   const rewritten = next.rewrittenTo !== null;
-  const named = snapshot === null ? [] : await readNamed(intake, snapshot, rewritten ? ['Trust'] : ['Trust', 'Release']);
+  const named = shown === null ? [] : await readNamed(intake, shown.snapshot, rewritten ? ['Trust'] : ['Trust', 'Release']);
   return insistent(pool, async (tx) => {
-    if (!(await moveBranch(tx, git.branch, known, next, snapshot?.unread ?? null))) return false;
-    if (snapshot === null) return true;
-    for (const folder of rewritten ? HELD_BY_NOTHING : ['']) await storeSnapshot(tx, snapshot, folder);
+    if (!(await moveBranch(tx, git.branch, known, next, shown?.snapshot.unread ?? null))) return false;
+    if (shown === null) return true;
+    const { snapshot, moved } = shown;
+    await storeSnapshot(
+      tx,
+      snapshot,
+      moved.filter((folder) => !rewritten || HELD_BY_NOTHING.includes(folder)),
+    );
     if (history !== null) await setAcceptedHistory(tx, git.branch, history);
     for (const file of named) await storeNamedFile(tx, snapshot.commit, file);
     return true;

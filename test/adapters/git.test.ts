@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { gitConfig } from '#src/adapters/git/config.ts';
 import { openGit } from '#src/adapters/git/index.ts';
+import { FOLDERS } from '#src/domain/documents/places.ts';
 import { changed, pathsOf, RELEASE, withFront, withGit } from './git-parts.ts';
 
 describe('the branch is followed forward', () => {
@@ -35,6 +36,32 @@ describe('the branch is followed forward', () => {
       const fresh = openGit({ url: lab.url, branch: 'main' });
       expect(changed(await fresh.poll(first)).descends).toBe(true);
       await fresh.close();
+    }));
+
+  it('names the watched folders that moved, and shows those too that did not', () =>
+    withGit(async (lab, git) => {
+      const first = await lab.commit({ [RELEASE]: 'a', 'trust/1.yaml': 't', 'revocations/a.yaml': 'r' }, 'first');
+      expect(changed(await git.poll(null)).moved).toHaveLength(FOLDERS.length);
+      const second = await lab.commit({ 'revocations/b.yaml': 'r' }, 'a revocation');
+      const poll = changed(await git.poll(first));
+      expect(poll.moved).toEqual(['revocations']);
+      expect(pathsOf(poll)).toEqual([RELEASE, 'revocations/a.yaml', 'revocations/b.yaml', 'trust/1.yaml']);
+      await lab.commit({ 'revocations/a.yaml': null, 'revocations/b.yaml': null, 'README.md': 'x' }, 'all are gone');
+      expect(changed(await git.poll(second)).moved).toEqual(['revocations']);
+      const fresh = openGit({ url: lab.url, branch: 'main' });
+      expect(changed(await fresh.poll(first)).moved).toEqual(['revocations']);
+      expect(changed(await fresh.poll('0'.repeat(40))).moved).toHaveLength(FOLDERS.length);
+      await fresh.close();
+    }));
+
+  it('reads anew what it left out of a folder, though nothing moved there', () =>
+    withGit(async (lab, git) => {
+      await lab.commit({ [RELEASE]: 'a', 'releases/w/2.yaml': 'x'.repeat(256 * 1024 + 1) }, 'first');
+      await git.poll(null);
+      await lab.commit({ 'trust/1.yaml': 't' }, 'second');
+      const { snapshot } = changed(await git.poll(null));
+      expect(snapshot.files.map(({ path }) => path)).toEqual([RELEASE, 'trust/1.yaml']);
+      expect(snapshot.unread).toMatchObject([{ path: 'releases/w/2.yaml', reason: 'LimitExceeded' }]);
     }));
 
   it('says that a rewritten history does not descend, and still reads it', () =>

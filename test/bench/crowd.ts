@@ -45,6 +45,11 @@ export interface Crowd {
   readonly open: () => Promise<number>;
   /** Stops (SIGSTOP) whoever has the workload's rotation in hand, in the middle of a look. */
   readonly stopOwner: (workload: string) => Promise<Stopped>;
+  /**
+   * Ends it (SIGKILL). Whoever is started in its place stands still until `restore`: to boot is another machine's work,
+   * and here would be that of the cores on which everything is measured. Resolves when it does.
+   */
+  readonly end: (stopped: Stopped) => Promise<void>;
   /** Delivers the webhook to a controller that lives. */
   readonly hint: (stopped: Stopped) => Promise<void>;
   /** Lets it go on, or waits until its successor serves. */
@@ -118,6 +123,7 @@ export async function openCrowd(rotations: number, published: number, signal: Ab
     query: async <T extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []) => (await pool.query<T>(text, [...values])).rows,
     open: () => openRotations(pool),
     stopOwner: (workload) => stopOwner(parts, workload),
+    end: (stopped) => end(parts, stopped),
     hint: ({ replica }) => hintAt(parts, REPLICAS - 1 - replica),
     restore: (stopped) => restore(parts, stopped),
     close: () => standing.disposeAsync(),
@@ -231,14 +237,24 @@ async function stopOwner(parts: Parts, workload: string): Promise<Stopped> {
   throw new Error(`nobody takes the rotation of ${workload} in hand`);
 }
 
+async function end({ setting, signal }: Parts, { replica, pid }: Stopped): Promise<void> {
+  process.kill(pid, 'SIGKILL');
+  for (;;) {
+    await pause(HAND_MILLISECONDS, undefined, { signal });
+    const successor = setting.pid('serve', replica);
+    if (successor === null || successor === pid) continue;
+    process.kill(successor, 'SIGSTOP');
+    return;
+  }
+}
+
 /** A frozen one goes on; of a dead one the successor does. */
 async function restore(parts: Parts, stopped: Stopped): Promise<void> {
   const { setting, pool } = parts;
   const { replica, pid } = stopped;
-  if (setting.pid('serve', replica) === pid) {
-    process.kill(pid, 'SIGCONT');
-    return;
-  }
+  const standing = setting.pid('serve', replica);
+  if (standing !== null) process.kill(standing, 'SIGCONT');
+  if (standing === pid) return;
   await untilSuccessor(parts, stopped);
   // One that has just started reads all of Git first, with code that was never run: what is measured is a controller that stands.
   const commit = await setting.farSides.git.commit({ [`notes/${pid}.txt`]: 'nothing that is watched' }, 'A note');

@@ -76,10 +76,11 @@ async function round(crowd: Crowd, workload: string, frozen: boolean, signal: Ab
   try {
     const { digest, files } = await revocationFiles(crowd.setting, workload);
     await crowd.setting.farSides.git.commit(files, `Revoke the key of ${workload}`);
-    if (!frozen) process.kill(stopped.pid, 'SIGKILL');
+    const ended = frozen ? null : crowd.end(stopped);
     const beganAt = performance.now();
     const since = (): number => (performance.now() - beganAt) / 1000;
     const [, proxy, policy] = await Promise.all([crowd.hint(stopped), untilRefused(guest, since, signal), untilInForce(crowd, digest, since, signal)]);
+    await ended;
     return { proxy, policy };
   } finally {
     await guest.close();

@@ -70,3 +70,24 @@ it('a branch that cannot be read in the middle of a pass ends nothing', async ()
     expect(await verdicts(pool)).toMatchObject({ 'releases/w/1.yaml': 'accepted', 'releases/v/1.yaml': 'accepted' });
   });
 });
+
+it('a replica that was overtaken by one that had read less looks again at once', async () => {
+  await withBench(async ({ pool, lab, intake }) => {
+    await lab.commit(START, 'first');
+    await takeIn(intake);
+    await lab.commit(await release(1, null, [ann, cid]), 'a release');
+    const known = (await intake.git.tip()).commit;
+    const early = await intake.git.poll('0'.repeat(40));
+    await lab.commit(await revocation('r', { kind: 'workload', workload: 'w' }), 'now');
+    let polls = 0;
+    const poll: typeof intake.git.poll = async (at) => {
+      const found = await intake.git.poll(at);
+      polls += 1;
+      if (polls === 1) await takeIn({ ...intake, git: { ...intake.git, poll: async () => early } });
+      return found;
+    };
+    const report = await takeIn({ ...intake, git: { ...intake.git, poll } });
+    expect(report.commit).not.toBe(known);
+    expect((await verdicts(pool))['revocations/r.yaml']).toBe('accepted');
+  });
+});

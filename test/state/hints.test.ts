@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { expect, it } from 'vitest';
 import { digestOf } from '#src/digest.ts';
+import { FOLDERS } from '#src/domain/documents/places.ts';
 import { transaction } from '#state/database.ts';
 import { takeDelivery } from '#state/deliveries.ts';
 import { storeSnapshot } from '#state/snapshots.ts';
@@ -9,7 +10,7 @@ import { withDatabase } from '../postgres.ts';
 /** Stores a document as a pass over the branch does; when it says that a webhook hinted at it. */
 async function seen(pool: pg.Pool, path: string): Promise<string | null> {
   const files = [{ path, bytes: Buffer.from(path) }];
-  await transaction(pool, (tx) => storeSnapshot(tx, { commit: 'c', files, unread: [] }));
+  await transaction(pool, (tx) => storeSnapshot(tx, { commit: 'c', files }, FOLDERS));
   const { rows } = await pool.query<{ at: string | null }>('select hinted_at as at from documents where path = $1', [path]);
   return rows[0]?.at ?? null;
 }
@@ -28,7 +29,7 @@ it('a document is put down to the newest webhook before it, within a minute; wha
     await takeDelivery(pool, digestOf('4'));
     const { rows: last } = await pool.query<{ at: string }>('select at from deliveries where digest = $1', [digestOf('4')]);
     const files = [{ path: 'revocations/c.ann.sigstore.json', bytes: Buffer.from('{}') }];
-    await transaction(pool, (tx) => storeSnapshot(tx, { commit: 'c', files, unread: [] }));
+    await transaction(pool, (tx) => storeSnapshot(tx, { commit: 'c', files }, FOLDERS));
     expect((await pool.query('select hinted_at as at from bundles')).rows).toEqual([{ at: last[0]?.at }]);
     // What was seen before stays as it was.
     await takeDelivery(pool, digestOf('3'));

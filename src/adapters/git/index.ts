@@ -10,7 +10,7 @@ import { openWire, type Session } from './http.ts';
 import { afresh, EMPTY_STORE, has, read, readCommit, type Store, sizeBytesOf, withPack } from './objects.ts';
 import { openBreath } from './pack.ts';
 import { discover, fetchPack, type Host, tipOf } from './protocol.ts';
-import { FILE_MAX_BYTES, readNamed, readSnapshot } from './snapshot.ts';
+import { FILE_MAX_BYTES, type Folders, movedFolders, readNamed, readSnapshot } from './snapshot.ts';
 
 /** From the first byte to the last of one poll. A clone of the largest repository that is taken lasts some 20 s. */
 const POLL_SECONDS = 120;
@@ -31,7 +31,8 @@ interface State {
   store: Store;
   /** Tips that were fetched whole. */
   haves: readonly string[];
-  snapshot: Snapshot | null;
+  /** The last one, and what it is made of. */
+  last: { readonly snapshot: Snapshot; readonly folders: Folders } | null;
 }
 
 /** One poll's conversation. */
@@ -47,7 +48,7 @@ interface Talk {
 export function openGit(given: Pick<GitConfig, 'url' | 'branch' | 'credentials'>, options: { readonly pollSeconds?: number; readonly ref?: string } = {}): Git {
   const config = { ...given, ref: options.ref ?? `refs/heads/${given.branch}` };
   const wire = openWire(config);
-  const state: State = { store: EMPTY_STORE, haves: [], snapshot: null };
+  const state: State = { store: EMPTY_STORE, haves: [], last: null };
   let last: Promise<unknown> = Promise.resolve();
   // One at a time: polls share the store.
   const alone = <T>(work: (talk: Talk) => Promise<T>): Promise<T> => {
@@ -71,7 +72,8 @@ async function poll(config: Branch, state: State, talk: Talk, known: string | nu
   if (tip === known) return { kind: 'unchanged', commit: tip };
   const snapshot = await snapshotOf(config, state, talk, tip);
   const { commit } = snapshot;
-  return { kind: 'changed', commit, descends: known === null || (await descends(config, state, talk, commit, known)), snapshot };
+  const line = known === null || (await descends(config, state, talk, commit, known));
+  return { kind: 'changed', commit, descends: line, snapshot, moved: movedFolders(afresh(state.store), commit, known) };
 }
 
 /** A line that cannot be followed to its end, because a commit on it is not there or is none, does not lead to the known one. */
@@ -97,9 +99,10 @@ async function askTip(config: Branch, talk: Talk): Promise<string> {
 }
 
 async function snapshotOf(config: Branch, state: State, talk: Talk, tip: string): Promise<Snapshot> {
-  if (state.snapshot?.commit === tip) return state.snapshot;
-  state.snapshot = await whole(config, state, talk, tip, readSnapshot);
-  return state.snapshot;
+  if (state.last?.snapshot.commit === tip) return state.last.snapshot;
+  const before = state.last?.folders ?? new Map();
+  state.last = await whole(config, state, talk, tip, (store, commit) => readSnapshot(store, commit, before));
+  return state.last.snapshot;
 }
 
 async function readAt(config: Branch, state: State, talk: Talk, commit: string, paths: readonly string[]): Promise<readonly RepositoryFile[]> {

@@ -3,7 +3,7 @@ import { DOCUMENT_MAX_BYTES } from '#src/domain/documents/yaml.ts';
 import type { Reason } from '#src/domain/reasons.ts';
 import type { Snapshot, Unread } from '#src/domain/repository.ts';
 import type { RepositoryFile } from '#src/domain/signatures.ts';
-import { parseTree, read, readCommit, readWhole, type Store, type TreeEntry } from './objects.ts';
+import { has, parseTree, read, readCommit, readWhole, type Store, type TreeEntry } from './objects.ts';
 import { openBreath } from './pack.ts';
 
 /** Each folder has an allowance of its own, so that junk in one never keeps another from being read. */
@@ -43,6 +43,9 @@ interface Walk {
   bytes: number;
 }
 
+/** The files of watched folders that were read whole, by folder and object: what has the same name is the same. */
+export type Folders = ReadonlyMap<string, readonly RepositoryFile[]>;
+
 /** A file that is ours by its name. */
 interface Candidate {
   readonly path: string;
@@ -53,9 +56,10 @@ interface Candidate {
  * Reads the watched folders of a commit: plain files of mode 100644 where documents and bundles live.
  * Links, submodules, executables, names in capitals, deeper folders, what is too large and what Git would
  * not have written are left out and said to be; one bad entry never hides another. Files of other names (a
- * README) are passed over. Throws Error where the commit, its root, or what nothing explains is not there.
+ * README) are passed over. Of `before`, what was read then, folders that are the same are taken as they are.
+ * Throws Error where the commit, its root, or what nothing explains is not there.
  */
-export async function readSnapshot(store: Store, commit: string): Promise<Snapshot> {
+export async function readSnapshot(store: Store, commit: string, before: Folders): Promise<{ readonly snapshot: Snapshot; readonly folders: Folders }> {
   const breathe = openBreath();
   const open = (): Walk => ({ store, breathe, files: [], unread: [], untold: 0, entries: 0, bytes: 0 });
   const root = open();
@@ -68,14 +72,38 @@ export async function readSnapshot(store: Store, commit: string): Promise<Snapsh
   }
   const told = [...tell(root, '')];
   const files: RepositoryFile[] = [];
+  const folders = new Map<string, readonly RepositoryFile[]>();
   for (const folder of FOLDERS) {
-    const walk = open();
     const entry = entries.find(({ name }) => name === folder);
-    if (entry !== undefined) await readWatched(walk, entry, folder);
+    if (entry === undefined) continue;
+    const name = nameOfFolder(folder, entry);
+    const known = before.get(name);
+    const walk = open();
+    if (known === undefined) await readWatched(walk, entry, folder);
+    const found = known ?? walk.files;
     told.push(...tell(walk, `${folder}/`));
-    files.push(...walk.files);
+    files.push(...found);
+    // What was left out now may be read the next time, which has an allowance of its own.
+    if (walk.unread.length === 0) folders.set(name, found);
   }
-  return { commit, files: files.sort((a, b) => (a.path < b.path ? -1 : 1)), unread: told };
+  return { snapshot: { commit, files: files.sort((a, b) => (a.path < b.path ? -1 : 1)), unread: told }, folders };
+}
+
+function nameOfFolder(folder: string, { mode, oid }: Pick<TreeEntry, 'mode' | 'oid'>): string {
+  return `${folder} ${mode} ${oid}`;
+}
+
+/** The watched folders in which two commits differ; all of them where the known one cannot be read. */
+export function movedFolders(store: Store, commit: string, known: string | null): readonly string[] {
+  if (known === null || !has(store, known)) return FOLDERS;
+  try {
+    const [now, then] = [commit, known].map((one) => parseTree(readWhole(store, readCommit(store, one).tree, 'tree')));
+    const namesAt = (entries: readonly TreeEntry[] | undefined, folder: string): string =>
+      JSON.stringify(entries?.filter(({ name }) => name === folder).map((entry) => nameOfFolder(folder, entry)));
+    return FOLDERS.filter((folder) => namesAt(now, folder) !== namesAt(then, folder));
+  } catch {
+    return FOLDERS;
+  }
 }
 
 function refuse(walk: Walk, path: string, reason: Reason, about: string): void {
