@@ -9,7 +9,7 @@ import { type Instant, later } from '#src/instant.ts';
 import { brokerRow, lockBrokers, raiseGenerations } from './brokers.ts';
 import { type Db, transaction } from './database.ts';
 import { denyPaths } from './deny-list.ts';
-import { appendEvent } from './events.ts';
+import { appendEvent, appendEvents } from './events.ts';
 import { requireFit } from './fit.ts';
 import { appendReceipt } from './receipts.ts';
 import { lift, lockLift } from './reinstatements.ts';
@@ -147,11 +147,9 @@ async function receive(tx: Db, point: Checkpoint, moves: RevisionState | null, g
     generations: { ...run.generations, ...generations },
   });
   const said = { step, workflow: run.workflow, ...(subject === null ? {} : { serial: subject.release.serial }) };
-  for (const gate of point.ownGates) {
-    await appendEvent(tx, { event: 'gate', run: run.id, workload: run.workload, body: { ...said, gate, verdict: 'yes' } });
-  }
-  const body = { ...said, facts: facts as Json, proof, moves, receipt: digest };
-  await appendEvent(tx, { event: 'receipt', run: run.id, workload: run.workload, body });
+  const about = { run: run.id, workload: run.workload };
+  const gates = point.ownGates.map((gate) => ({ ...about, event: 'gate', body: { ...said, gate, verdict: 'yes' } }));
+  await appendEvents(tx, [...gates, { ...about, event: 'receipt', body: { ...said, facts: facts as Json, proof, moves, receipt: digest } }]);
   return digest;
 }
 

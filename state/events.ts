@@ -12,11 +12,21 @@ export interface Event {
 }
 
 /** Appends an event in the caller's transaction, and tells who listens on `keyturn_event`. */
-export async function appendEvent(tx: Db, event: Event): Promise<void> {
-  const body = storableJson(event.body);
-  await tx.query(`with stored as (insert into events (event, run, workload, body) values ($1, $2, $3, $4)) select pg_notify('keyturn_event', '')`, [
-    ...[event.event, event.run, event.workload, body],
-  ]);
+export function appendEvent(tx: Db, event: Event): Promise<void> {
+  return appendEvents(tx, [event]);
+}
+
+/** The same for several, in their order. */
+export async function appendEvents(tx: Db, events: readonly Event[]): Promise<void> {
+  const column = <N extends keyof Event>(name: N): readonly Event[N][] => events.map((event) => event[name]);
+  await tx.query(
+    `with stored as (
+       insert into events (event, run, workload, body)
+       select event, run, workload, body from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[]) with ordinality as given (event, run, workload, body, place)
+       order by place
+     ) select pg_notify('keyturn_event', '')`,
+    [column('event'), column('run'), column('workload'), column('body').map((body) => JSON.stringify(storableJson(body)))],
+  );
 }
 
 /** An event with its place in the log. */

@@ -99,6 +99,12 @@ export async function stillMine(db: Db, run: Run, lock: 'none' | 'share' = 'none
   return rowCount === 1;
 }
 
+/** The database's clock, where the claim is still this one; null: fenced. */
+export async function instantOfMine(db: Db, run: Run): Promise<Instant | null> {
+  const { rows } = await db.query<{ at: Instant }>('select instant() as at from runs where id = $1 and claim = $2 and ended_at is null', [run.id, run.claim]);
+  return rows[0]?.at ?? null;
+}
+
 function claimedOf(row: RunRow): Claimed {
   return { run: runOf(row), failures: row.failures, deadline: row.deadline };
 }

@@ -82,8 +82,13 @@ export async function lookAtPods(look: Look, known: Known): Promise<PodsLook> {
  */
 export async function sightPods(cluster: Cluster, ledger: Ledger, target: TargetDocument): Promise<readonly Pod[]> {
   const pods = await cluster.pods(target);
-  await ledger.sighted(pods.map((pod) => bootOf(cluster, pod)).filter((boot) => boot !== null));
+  await ledger.sighted(bootsOf(cluster, pods));
   return pods;
+}
+
+/** What a listing says of those that have an address of their own, and have started. */
+export function bootsOf(cluster: Cluster, pods: readonly Pod[]): readonly Boot[] {
+  return pods.map((pod) => bootOf(cluster, pod)).filter((boot) => boot !== null);
 }
 
 /**

@@ -91,8 +91,11 @@ export function asTargetSays(target: Known | null, place: TargetDocument): Targe
  */
 export function listening({ world, ledger }: { readonly world: World; readonly ledger: Ledger }, name: string, onSilence: (since: Instant) => void): Cluster {
   const cluster = world.cluster(name);
+  // Whoever just heard it asks on: nobody has to be asked for leave between two calls.
+  let heard = false;
   const noted = async <T>(call: () => Promise<T>): Promise<T> => {
-    const outage = await ledger.turnToAsk(name);
+    const outage = heard ? null : await ledger.turnToAsk(name);
+    heard = false;
     if (outage?.mine === false) {
       onSilence(outage.since);
       throw new Fault(outage.reason, outage.about);
@@ -100,6 +103,7 @@ export function listening({ world, ledger }: { readonly world: World; readonly l
     try {
       const answer = await call();
       if (outage !== null) await ledger.answered(name);
+      heard = true;
       return answer;
     } catch (thrown) {
       if (isFault(thrown) && SILENCE.includes(thrown.reason)) onSilence((await ledger.unanswered(name, thrown.reason, thrown.message)).since);

@@ -45,7 +45,8 @@ export async function makeLook(engine: Engine, run: Run): Promise<Look> {
   const now = await clockOf(pool)();
   const subject = await knownRevision(pool, run.subject.revision, loaders.release);
   const target = await targetOfWorkload(pool, run.workload);
-  return { run, now, subject, target: target === null ? null : await knownRevision(pool, target.id, loaders.release), world, ledger };
+  if (target === null || target.id === subject.id) return { run, now, subject, target: target === null ? null : subject, world, ledger };
+  return { run, now, subject, target: await knownRevision(pool, target.id, loaders.release), world, ledger };
 }
 
 /** The same for a run that is about a revocation, of which no one target is asked. */

@@ -10,7 +10,7 @@ import { clockOf, transaction } from '#state/database.ts';
 import { appendEvent } from '#state/events.ts';
 import { aboutHold, holdOn } from '#state/holds.ts';
 import { countingSteps } from '#state/receipts-of-run.ts';
-import { type Claimed, claimRun, refreshRun, restRun, stillMine } from '#state/runs.ts';
+import { type Claimed, claimRun, instantOfMine, refreshRun, restRun } from '#state/runs.ts';
 import { storable } from '#state/text.ts';
 import type { Effect, Gate, Look, NotYet, Seen, Step, Verdict, Workflow } from '#workflows/step.ts';
 import type { Reason } from '../domain/reasons.ts';
@@ -178,9 +178,10 @@ async function settle<S>(engine: Engine, way: Way<S>, step: Effect<S>, look: Loo
   const before = await step.observe(look);
   if (before.kind === 'seen') return before;
   if (look.run.waitingFor === null) await announce(engine, way, step, look);
-  if (!(await stillMine(engine.pool, look.run))) return 'fenced';
+  const now = await instantOfMine(engine.pool, look.run);
+  if (now === null) return 'fenced';
   // What rests on the hour, such as a cluster's windows, is asked of the clock as it stands now.
-  await step.act({ ...look, now: await clockOf(engine.pool)() });
+  await step.act({ ...look, now });
   return step.observe({ ...look, now: await clockOf(engine.pool)() });
 }
 
@@ -188,7 +189,7 @@ async function settle<S>(engine: Engine, way: Way<S>, step: Effect<S>, look: Loo
 async function announce<S>(engine: Engine, way: Way<S>, step: Step<S>, { run, subject }: Look<S>): Promise<void> {
   const revision = way.revision(subject);
   const body = { step: step.name, workflow: run.workflow, ...(revision === null ? {} : { serial: revision.release.serial }) };
-  await transaction(engine.pool, (tx) => appendEvent(tx, { event: 'step', run: run.id, workload: run.workload, body }));
+  await appendEvent(engine.pool, { event: 'step', run: run.id, workload: run.workload, body });
 }
 
 type Asked =
